@@ -1,0 +1,1 @@
+"""Messages, states and limits spoken between server, runner and CLI, defined once."""

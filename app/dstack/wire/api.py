@@ -1,0 +1,215 @@
+"""The messages of the client API (`/api/v1`), spoken by the CLI and by scripts. JSON keys are stable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """The body of every error."""
+
+    error: str
+    message: str
+    hint: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactView:
+    path: str
+    digest: str
+    bytes: int
+    files: int
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job with its newest attempt. `attempt` counts from 1; 0 means none was made yet."""
+
+    name: str
+    state: str
+    reason: str
+    attempt: int
+    runner: str
+    exit_code: int | None
+    artifacts: list[ArtifactView] = field(default_factory=list)
+    id: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run as listings show it. Times are ISO 8601 in UTC; `reason` of a queued run is what it waits for."""
+
+    name: str
+    group: str
+    needs: list[str]
+    repo: str
+    workflow: str
+    state: str
+    reason: str
+    sha: str
+    branch: str
+    trigger: str
+    variables: dict[str, str]
+    metrics: dict[str, float]
+    verdict: str | None
+    tags: list[str]
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    restarted_from: str | None
+    jobs: list[JobView] = field(default_factory=list)
+    headline: str | None = None  # the metric shown first
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage:
+    runs: list[RunView]
+    next: str | None = None  # cursor of the next page
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """Start a workflow by hand. `sha` must be in the repo already (the CLI pushes it to a hidden ref). Either
+    `workflow` names an entry of the file at that commit, or `provider` with `options` runs one without an entry.
+    `parent` is the commit a working tree was on (its note goes there). The same `idempotency_key` answers with the
+    same group."""
+
+    repo: str
+    sha: str
+    workflow: str = ""
+    branch: str = ""
+    parent: str = ""
+    variables: dict[str, str] = field(default_factory=dict)
+    provider: str = ""
+    options: dict[str, object] = field(default_factory=dict)
+    idempotency_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequest:
+    group: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TagView:
+    """`tag` reads `WORKFLOW:NAME`."""
+
+    repo: str
+    tag: str
+    run: str
+    sha: str
+    moved_at: str
+    moved_by: str
+    artifacts: list[ArtifactView] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class TagRequest:
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepoView:
+    name: str
+    default_branch: str
+    clone_url: str
+    created_at: str
+    runs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RepoRequest:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretView:
+    name: str
+    updated_at: str
+    updated_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRequest:
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    id: str
+    name: str
+    memory: int
+    busy: str = ""
+    job: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerView:
+    """`state` is `online`, `draining` or `offline`."""
+
+    name: str
+    state: str
+    cpu: int
+    memory: int
+    slots: int
+    labels: list[str]
+    devices: list[DeviceView]
+    jobs: list[str]
+    last_seen_at: str
+    version: str
+    isolated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UserRequest:
+    name: str
+    role: str = "member"
+
+
+@dataclass(frozen=True, slots=True)
+class UserView:
+    """`token` is there once, in the answer that made it."""
+
+    name: str
+    role: str
+    created_at: str
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactFile:
+    path: str
+    size: int
+    digest: str
+    mode: int = 0o644
+    target: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PruneRequest:
+    """Remove what nothing refers to; `days` keeps runs younger than that. `dry_run` only counts."""
+
+    days: int = 30
+    dry_run: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PruneView:
+    runs: int
+    artifacts: int
+    blobs: int
+    bytes: int
+    dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ServerView:
+    version: str
+    protocol: int
+    url: str
+    user: str
+    role: str
