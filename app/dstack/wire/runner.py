@@ -148,8 +148,9 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Everything an accepted attempt needs. `clone_path` is relative to the server's address; the runner's own token
-    opens it while the attempt lives. `env` holds what the server adds (run name, variables); `secrets` are values."""
+    """Everything an accepted attempt needs. `clone_path` is relative to the server's address; `clone_token` (any user
+    name, this as password) opens that repository alone, for reading, while the attempt lives. `env` holds what the
+    server adds (run name, variables); `secrets` are values."""
 
     attempt: str
     number: int
@@ -157,6 +158,7 @@ class Order:
     run: str
     repo: str
     clone_path: str
+    clone_token: str
     sha: str
     workflow: str
     job: Job
@@ -224,7 +226,11 @@ class ArtifactSaved:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The attempt's end, sent last. `metrics` are the final ones; `jobs` the output of a custom provider (JSON text)."""
+    """The attempt's end, sent last. `metrics` are the final ones; `jobs` the output of a custom provider (JSON text).
+
+    `machine_fault` says that the machine or the network failed, not the code (a fetch that broke off, a full disk):
+    the job may be tried again elsewhere.
+    """
 
     state: AttemptState
     reason: Reason | None = None
@@ -234,3 +240,4 @@ class Finish:
     report: str = ""
     jobs: str = ""
     log_bytes: int = 0
+    machine_fault: bool = False
