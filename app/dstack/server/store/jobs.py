@@ -1,0 +1,50 @@
+"""Jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlmodel import Session, col, select
+
+from dstack.server.models import JobRow
+from dstack.wire.states import JobState
+
+
+def job_by_id(session: Session, job_id: int) -> JobRow:
+    job = session.get(JobRow, job_id)
+    assert job is not None, f"job {job_id} is referred to and must exist"
+    return job
+
+
+def jobs_of_run(session: Session, run_id: int) -> Sequence[JobRow]:
+    return session.exec(select(JobRow).where(JobRow.run_id == run_id).order_by(col(JobRow.position))).all()
+
+
+def jobs_of_runs(session: Session, run_ids: Sequence[int]) -> Sequence[JobRow]:
+    if not run_ids:
+        return []
+    return session.exec(
+        select(JobRow).where(col(JobRow.run_id).in_(run_ids)).order_by(col(JobRow.run_id), col(JobRow.position))
+    ).all()
+
+
+def jobs_queued(session: Session, now: float) -> Sequence[JobRow]:
+    """Jobs ready for a machine, in queue order: a retried job keeps its place, so it is ahead of newer ones."""
+    return session.exec(
+        select(JobRow)
+        .where(
+            JobRow.state == JobState.QUEUED,
+            col(JobRow.not_before).is_(None) | (col(JobRow.not_before) <= now),
+        )
+        .order_by(col(JobRow.queued_at), col(JobRow.id))
+    ).all()
+
+
+def next_not_before(session: Session, now: float) -> float | None:
+    """When the next delayed job becomes ready."""
+    return session.exec(
+        select(JobRow.not_before)
+        .where(JobRow.state == JobState.QUEUED, col(JobRow.not_before) > now)
+        .order_by(col(JobRow.not_before))
+        .limit(1)
+    ).first()

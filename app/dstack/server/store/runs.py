@@ -1,0 +1,138 @@
+"""Runs, the runs they need, and the inputs they were given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, func, select
+
+from dstack.server.models import Run, RunInput, RunNeed
+from dstack.wire.states import FINAL_STATES, JobState
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """Which runs to list; empty means any. `before` is the cursor: only runs with a smaller id."""
+
+    repo_id: int | None = None
+    workflow: str = ""
+    branch: str = ""
+    state: str = ""
+    sha: str = ""
+    before: int | None = None
+
+
+def run_by_name(session: Session, name: str) -> Run | None:
+    return session.exec(select(Run).where(Run.name == name)).first()
+
+
+def run_by_id(session: Session, run_id: int) -> Run:
+    run = session.get(Run, run_id)
+    assert run is not None, f"run {run_id} is referred to and must exist"
+    return run
+
+
+def runs_by_id(session: Session, ids: Sequence[int]) -> dict[int, Run]:
+    rows = session.exec(select(Run).where(col(Run.id).in_(ids))).all() if ids else []
+    return {row.id: row for row in rows if row.id is not None}
+
+
+def run_by_key(session: Session, key: str) -> Run | None:
+    return session.exec(select(Run).where(Run.key == key)).first()
+
+
+def list_runs(session: Session, want: RunFilter, limit: int) -> Sequence[Run]:
+    """Newest first."""
+    query = select(Run).order_by(col(Run.id).desc()).limit(limit)
+    if want.repo_id is not None:
+        query = query.where(Run.repo_id == want.repo_id)
+    if want.workflow:
+        query = query.where(Run.workflow == want.workflow)
+    if want.branch:
+        query = query.where(Run.branch == want.branch)
+    if want.state:
+        query = query.where(Run.state == JobState(want.state))
+    if want.sha:
+        query = query.where(Run.sha == want.sha)
+    if want.before is not None:
+        query = query.where(col(Run.id) < want.before)
+    return session.exec(query).all()
+
+
+def runs_of_group(session: Session, group_id: int) -> Sequence[Run]:
+    return session.exec(select(Run).where(Run.group_id == group_id).order_by(col(Run.id))).all()
+
+
+def runs_needed_by(session: Session, run_id: int) -> Sequence[Run]:
+    """The runs that `run_id` waits for."""
+    return session.exec(
+        select(Run).join(RunNeed, col(RunNeed.needs_id) == Run.id).where(RunNeed.run_id == run_id)
+    ).all()
+
+
+def runs_that_need(session: Session, run_id: int) -> Sequence[Run]:
+    """The runs that wait for `run_id`."""
+    return session.exec(
+        select(Run).join(RunNeed, col(RunNeed.run_id) == Run.id).where(RunNeed.needs_id == run_id)
+    ).all()
+
+
+def needs_of_runs(session: Session, ids: Sequence[int]) -> dict[int, list[int]]:
+    """Run id -> ids of the runs it needs."""
+    found: dict[int, list[int]] = {}
+    for edge in session.exec(select(RunNeed).where(col(RunNeed.run_id).in_(ids))).all() if ids else []:
+        found.setdefault(edge.run_id, []).append(edge.needs_id)
+    return found
+
+
+def inputs_of_run(session: Session, run_id: int) -> Sequence[RunInput]:
+    return session.exec(select(RunInput).where(RunInput.run_id == run_id).order_by(col(RunInput.position))).all()
+
+
+def open_runs_of_concurrency_group(session: Session, repo_id: int, group: str) -> Sequence[Run]:
+    """Runs of a concurrency group that have not ended, oldest first."""
+    return session.exec(
+        select(Run)
+        .where(Run.repo_id == repo_id, Run.concurrency_group == group, col(Run.state).not_in(FINAL_STATES))
+        .order_by(col(Run.id))
+    ).all()
+
+
+def runs_of_noted_commit(session: Session, repo_id: int, sha: str) -> Sequence[Run]:
+    """Finished runs whose note stands on this commit, oldest first."""
+    return session.exec(
+        select(Run)
+        .where(
+            Run.repo_id == repo_id,
+            ((Run.sha == sha) & (Run.parent_sha == "")) | (Run.parent_sha == sha),
+            col(Run.state).in_(FINAL_STATES),
+        )
+        .order_by(col(Run.id))
+    ).all()
+
+
+def previous_success(session: Session, run: Run) -> Run | None:
+    """The newest earlier succeeded run of the same workflow and branch."""
+    return session.exec(
+        select(Run)
+        .where(
+            Run.repo_id == run.repo_id,
+            Run.workflow == run.workflow,
+            Run.branch == run.branch,
+            Run.state == JobState.SUCCEEDED,
+            col(Run.id) < (run.id or 0),
+        )
+        .order_by(col(Run.id).desc())
+        .limit(1)
+    ).first()
+
+
+def count_runs(session: Session, repo_id: int) -> int:
+    return session.exec(select(func.count()).select_from(Run).where(Run.repo_id == repo_id)).one()
+
+
+def runs_finished_before(session: Session, moment: float) -> Sequence[Run]:
+    return session.exec(
+        select(Run).where(col(Run.state).in_(FINAL_STATES), col(Run.finished_at) < moment).order_by(col(Run.id))
+    ).all()
