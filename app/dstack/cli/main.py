@@ -1,0 +1,194 @@
+"""The door of the `dstack` command: one table of commands, of which only the chosen one's module is imported.
+
+It turns every ending into an exit code (see EXIT_CODES) and every error into words on standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+
+# What is listed first is what a newcomer needs first. A name of two words is a command of its own module.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("demo", "show the whole loop on this machine: push, train, tag, push again"),
+    "init": ("init", "write a starter .dstack/ into this repository and add the server as a remote"),
+    "run": ("run", "run a workflow, or a provider, on the working tree as it is"),
+    "runs": ("runs", "list runs, or show one"),
+    "logs": ("logs", "print the log of a run"),
+    "wait": ("wait", "block until a run ends"),
+    "stop": ("stop", "stop a run"),
+    "restart": ("restart", "run a run again, at the same commit with the same variables"),
+    "artifacts": ("artifacts", "list or download what a run has saved"),
+    "tags": ("tags", "list tags"),
+    "tag": ("tag", "put a tag on a run"),
+    "untag": ("untag", "remove a tag"),
+    "lint": ("lint", "check the files under .dstack/ without a server"),
+    "plan": ("plan", "say which runs an event would start, and why not the others"),
+    "secrets": ("secrets", "list, set and delete the secrets of a repo"),
+    "repos": ("repos", "list the repos of the server, or add one"),
+    "runners": ("runners", "list runners, or remove one"),
+    "users": ("users", "list, add and remove users, and renew their tokens"),
+    "server": ("server", "serve on this machine, with one runner beside it"),
+    "server start": ("local_server", "start a server of your own in the background"),
+    "server status": ("local_server", "say where the server started in the background is"),
+    "server stop": ("local_server", "stop the server started in the background"),
+    "prune": ("prune", "remove what nothing refers to any more"),
+    "config": ("config", "show or set the server to talk to and the token for it"),
+    "completion": ("completion", "print the completion script of a shell"),
+}
+HIDDEN = {"credential": ("credential", "answer git's question for the server's password")}
+
+EXIT_CODES = """\
+Exit codes
+  0    it worked; for `dstack run` and `dstack wait`: the run succeeded and its gate did not fail
+  1    an error
+  2    the command line is wrong
+  3    the run failed, was stopped or was skipped
+  4    not signed in, or not allowed
+  5    there is no such thing
+  6    no server answers
+  7    the run succeeded and its gate failed
+  124  it took longer than --timeout
+  130  Ctrl-C
+"""
+CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended; nobody reads any more, so nothing is said
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and answer its exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    if words[:1] in (["--version"], ["-V"]):
+        from dstack.version import __version__
+
+        print(f"dstack {__version__}")
+        return 0
+    return _guarded(words)
+
+
+def _guarded(words: list[str]) -> int:
+    from dstack.errors import DstackError
+
+    try:
+        _make_streams_safe()
+        code = _dispatch(words)
+        sys.stdout.flush()
+    except DstackError as error:
+        return _say(error.message, error.hint, error.exit_code)
+    except KeyboardInterrupt:
+        return _say("interrupted", "", 130)
+    except BrokenPipeError:
+        _close_stdout()
+        return CLOSED_PIPE
+    except OSError as error:
+        name = f": {error.filename}" if error.filename else ""
+        return _say(f"{error.strerror or error}{name}", "", 1)
+    except RecursionError:
+        return _say("the input is nested too deeply", "", 1)
+    return code
+
+
+def _dispatch(words: list[str]) -> int:
+    import os
+
+    if "_ARGCOMPLETE" in os.environ:
+        from dstack.cli.completion import complete
+
+        complete()
+    if not words or words[0] in ("-h", "--help"):
+        print(overview())
+        return 0 if words else 2
+    if words[0] == "help":
+        return _help(words[1:])
+    name, rest = split_name(words)
+    return run_command(name, rest)
+
+
+def split_name(words: list[str]) -> tuple[str, list[str]]:
+    """The command that the words begin with, and what follows it. Raises Usage with the nearest name."""
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        if len(words) >= length and (name in COMMANDS or name in HIDDEN):
+            return name, words[length:]
+    from difflib import get_close_matches
+
+    from dstack.errors import Usage
+
+    near = get_close_matches(words[0], COMMANDS, n=1)
+    meant = f"Did you mean `dstack {near[0]}`? " if near else ""
+    raise Usage(f"there is no command {words[0]!r}", meant + "`dstack --help` lists them.")
+
+
+def run_command(name: str, rest: list[str]) -> int:
+    """Import the command's module, read its arguments and run it."""
+    import argparse
+    from importlib import import_module
+
+    module_name, help_line = (COMMANDS | HIDDEN)[name]
+    module = import_module(f"dstack.cli.{module_name}")
+    if hasattr(module, "run_words"):  # reads its words itself: what it accepts depends on the repository
+        return int(module.run_words(rest))
+    parser = argparse.ArgumentParser(
+        prog=f"dstack {name}",
+        description=sentence(help_line),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=name)
+    module.add_arguments(parser)
+    return int(module.main(parser.parse_args(rest)))
+
+
+def sentence(help_line: str) -> str:
+    return help_line[:1].upper() + help_line[1:] + "."
+
+
+def overview() -> str:
+    """The text of `dstack --help`."""
+    lines = "\n".join(f"  {name:<14}{help_line}" for name, (_, help_line) in COMMANDS.items())
+    return (
+        "usage: dstack COMMAND [arguments]\n\nGit-native CI/CD for training models.\n\nCommands\n"
+        f"{lines}\n\n  dstack COMMAND --help   about one command\n"
+        "  dstack help exit-codes  what the exit codes mean\n  dstack --version        print the version"
+    )
+
+
+def _help(words: list[str]) -> int:
+    if words == ["exit-codes"]:
+        print(EXIT_CODES, end="")
+        return 0
+    if not words:
+        print(overview())
+        return 0
+    name, _ = split_name(words)
+    return run_command(name, ["--help"])
+
+
+def _make_streams_safe() -> None:
+    """A character that the terminal's encoding does not have must not end the program."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _say(message: str, hint: str, code: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _close_stdout()
+    try:
+        print(f"dstack: {message}", file=sys.stderr)
+        if hint:
+            print("\n".join(f"  {line}" for line in hint.splitlines()), file=sys.stderr)
+    except BrokenPipeError:
+        pass  # nobody listens to our errors either
+    return code
+
+
+def _close_stdout() -> None:
+    """Point standard output at nothing, so that the interpreter's last flush stays silent."""
+    import os
+
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

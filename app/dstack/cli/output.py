@@ -1,0 +1,80 @@
+"""Prints what commands have found: tables with colours for people, JSON for programs; only data goes to stdout."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from dstack.cli import quantities, terminal
+from dstack.cli.table import GAP, lay_out
+from dstack.client import Json
+from dstack.client.refusal import plain
+
+STATE_COLOURS = {
+    "succeeded": "green",
+    "failed": "red",
+    "stopped": "yellow",
+    "skipped": "dim",
+    "running": "cyan",
+    "preparing": "cyan",
+    "saving": "cyan",
+    "online": "green",
+    "offline": "red",
+    "draining": "yellow",
+}
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON, with keys that stay as they are")
+
+
+def print_json(data: object) -> None:
+    print(json.dumps(data, indent=2, ensure_ascii=not terminal.can_show("é…漢")))
+
+
+def print_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """A table as wide as the terminal. States are coloured; a header is dim."""
+    on = terminal.has_colour()
+    ellipsis = "…" if terminal.can_show("…") else "..."
+    clean = [[plain(cell) for cell in row] for row in rows]
+    laid = lay_out(headers, clean, terminal.width(), right=right, ellipsis=ellipsis)
+    for index, cells in enumerate(laid):
+        painted = [
+            terminal.paint(cell, "dim" if index == 0 else STATE_COLOURS.get(cell.strip(), ""), on=on) for cell in cells
+        ]
+        print((" " * GAP).join(painted).rstrip())
+
+
+def print_listing(args: argparse.Namespace, data: list[Json], headers: Sequence[str], rows: list[list[str]]) -> None:
+    """A listing in the form that was asked for."""
+    if args.json:
+        print_json(data)
+    else:
+        print_table(headers, rows)
+
+
+def short_reason(run: Json) -> str:
+    return plain(str(run.get("reason") or "")).replace("_", " ")
+
+
+def short_sha(sha: str | None) -> str:
+    return (sha or "")[:8]
+
+
+def headline(run: Json) -> str:
+    """The metric shown first, as `accuracy 0.953`."""
+    metrics = run.get("metrics") or {}
+    name = run.get("headline") if run.get("headline") in metrics else next(iter(metrics), None)
+    return "" if name is None else f"{plain(str(name))} {quantities.number(float(metrics[name]))}"
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def warn(text: str) -> None:
+    on = terminal.has_colour(sys.stderr)
+    terminal.tell(terminal.paint("warning: ", "yellow", on=on) + plain(text))

@@ -1,0 +1,106 @@
+"""`dstack runs`: the runs of the server, newest first, or one of them in full."""
+
+from __future__ import annotations
+
+import argparse
+
+from dstack.cli import connection, output, quantities, terminal
+from dstack.client import Json
+from dstack.client.refusal import plain
+
+DEFAULT_LIMIT = 20
+MAX_LIMIT = 10_000
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", help="show this run in full")
+    for option, help_line in (
+        ("repo", "only runs of this repo (OWNER/NAME)"),
+        ("workflow", "only runs of this workflow"),
+        ("branch", "only runs of this branch"),
+        ("state", "only runs in this state, such as failed"),
+    ):
+        parser.add_argument(f"--{option}", default="", help=help_line)
+    parser.add_argument("-n", "--limit", type=_limit, default=DEFAULT_LIMIT, help="how many (default %(default)s)")
+    output.add_json(parser)
+    connection.add_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    client = connection.connect(args)
+    if args.name:
+        run = client.run(args.name)
+        if args.json:
+            output.print_json(run)
+        else:
+            print_run(run)
+        return 0
+    filters = {name: getattr(args, name) for name in ("repo", "workflow", "branch", "state")}
+    runs = list(client.all_runs(limit=args.limit, **filters))
+    if args.json:
+        output.print_json(runs)
+    elif runs:
+        print_runs(runs)
+    else:
+        terminal.tell("There are no such runs. Start one with `git push` or `dstack run WORKFLOW`.")
+    return 0
+
+
+def print_runs(runs: list[Json]) -> None:
+    """Runs as a table, as `dstack runs`, `dstack demo` and `dstack wait` show them."""
+    now = output.now()
+    rows = [
+        [
+            run["name"],
+            run["state"],
+            run["workflow"],
+            output.short_sha(run["sha"]),
+            run["branch"] or run["trigger"],
+            quantities.ago(run["created_at"], now),
+            quantities.elapsed(run["started_at"], run["finished_at"], now),
+            output.headline(run),
+            " ".join(run["tags"]) or output.short_reason(run),
+        ]
+        for run in runs
+    ]
+    output.print_table(["RUN", "STATE", "WORKFLOW", "COMMIT", "BRANCH", "CREATED", "TOOK", "METRIC", ""], rows)
+
+
+def print_run(run: Json) -> None:
+    """One run as a list of facts, with its jobs."""
+    now, on = output.now(), terminal.has_colour()
+    facts = [
+        ("state", terminal.paint(run["state"], output.STATE_COLOURS.get(run["state"], ""), on=on)),
+        ("reason", output.short_reason(run)),
+        ("workflow", f"{run['workflow']} of {run['repo']}"),
+        ("commit", " ".join(filter(None, [run["sha"], run["branch"] and f"({run['branch']})"]))),
+        ("trigger", run["trigger"] + (f", restarted from {run['restarted_from']}" if run["restarted_from"] else "")),
+        ("needs", " ".join(run["needs"])),
+        ("created", quantities.ago(run["created_at"], now)),
+        ("took", quantities.elapsed(run["started_at"], run["finished_at"], now)),
+        ("variables", "  ".join(f"{key}={value}" for key, value in run["variables"].items())),
+        ("metrics", "  ".join(f"{key}={quantities.number(float(v))}" for key, v in run["metrics"].items())),
+        ("verdict", run["verdict"] or ""),
+        ("tags", " ".join(run["tags"])),
+    ]
+    print(terminal.paint(plain(run["name"]), "bold", on=on))
+    for label, value in facts:
+        if value:
+            print(f"  {label:<10} {value if label == 'state' else plain(str(value))}")
+    for job in run["jobs"]:
+        print_job(job)
+
+
+def print_job(job: Json) -> None:
+    words = [job["name"] or "job", job["state"], output.short_reason(job)]
+    words += [f"on {job['runner']}" if job["runner"] else "", f"attempt {job['attempt']}" if job["attempt"] > 1 else ""]
+    words += [f"exit code {job['exit_code']}" if job["exit_code"] else "", job.get("message") or ""]
+    print("  job        " + plain(", ".join(filter(None, words))))
+    for artifact in job["artifacts"]:
+        print(f"    {plain(artifact['path'])}  {artifact['files']} files, {quantities.size(artifact['bytes'])}")
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_LIMIT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {MAX_LIMIT}")
+    return int(text)

@@ -1,0 +1,288 @@
+"""Sends one HTTP call to the one server it was made for, with time limits, retries, and the token kept at home.
+
+It stands on the standard library's http.client because the CLI must start fast: importing `requests` takes as long as
+seventeen empty Python processes, http.client as long as three. It knows no call of the API by name.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import random
+import ssl
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from dstack.client.address import Address, parse_address, proxy_for, redirect_target
+from dstack.client.refusal import read_refusal
+from dstack.client.retry import delay_before_retry, may_repeat, read_retry_after
+from dstack.errors import DstackError, NotSignedIn, Unreachable
+from dstack.version import __version__
+
+CONNECT_TIMEOUT_S = 10.0
+ANSWER_TIMEOUT_S = 30.0
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+MAX_REDIRECTS = 3
+CHUNK = 256 * 1024
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+
+class _Failure(NamedTuple):
+    error: DstackError
+    status: int | None = None
+    retry_after: str | None = None
+    refused: bool = False
+    hopeless: bool = False  # no repetition can help: the certificate, the address
+
+
+class Stream:
+    """An answer whose body is read as it comes. Iterate once, inside `with`; a cut raises Unreachable."""
+
+    def __init__(self, url: str, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
+        self._url, self._connection, self._response = url, connection, response
+        self.status = response.status
+        self.headers = response.headers
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._response.close()
+        self._connection.close()
+
+    def is_on(self, connection: http.client.HTTPConnection) -> bool:
+        return self._connection is connection
+
+    def __iter__(self) -> Iterator[bytes]:
+        expected = self._response.length  # None: chunked, where http.client itself notices an early end
+        got = 0
+        while True:
+            try:
+                data = self._response.read1(CHUNK)
+            except (OSError, http.client.HTTPException) as error:
+                raise Unreachable(f"the connection to {self._url} was cut: {_words(error)}") from error
+            if not data:
+                break
+            got += len(data)
+            yield data
+        if expected is not None and got < expected:
+            raise Unreachable(f"the connection to {self._url} was cut after {got} of {expected} bytes")
+
+
+class _Elsewhere(Unreachable):
+    """A redirect to another server, which is not followed."""
+
+
+class _Call(NamedTuple):
+    method: str
+    path: str
+    body: bytes | None
+    headers: Mapping[str, str]
+    timeout_s: float
+    repeatable: bool
+    whole: bool  # the body is read at once, and a cut in it is a reason to try again
+
+
+class Transport:
+    """Calls to one server. Not for use by several threads at once."""
+
+    def __init__(self, url: str, token: str = "", *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self.address: Address = parse_address(url)
+        self.token = _checked_token(token)
+        self._sleep = sleep
+        self._kept: http.client.HTTPConnection | None = None
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | None = None,
+        keyed: bool = False,
+        timeout_s: float = ANSWER_TIMEOUT_S,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One call and its whole answer. `keyed` says that the server knows a repetition when it sees one.
+
+        Raises the error that the server names, or Unreachable.
+        """
+        repeatable = may_repeat(method, keyed=keyed)
+        answer = self._send(_Call(method, path, body, headers or {}, timeout_s, repeatable, whole=True))
+        assert isinstance(answer, Answer)
+        return answer
+
+    def stream(
+        self, path: str, *, timeout_s: float = ANSWER_TIMEOUT_S, headers: Mapping[str, str] | None = None
+    ) -> Stream:
+        """A GET whose body is read as it comes, on a connection of its own; `timeout_s` is the longest silence."""
+        stream = self._send(_Call("GET", path, None, headers or {}, timeout_s, repeatable=True, whole=False))
+        assert isinstance(stream, Stream)
+        return stream
+
+    def close(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+
+    def _send(self, call: _Call) -> Answer | Stream:
+        tries = redirects = 0
+        while True:
+            tries += 1
+            outcome = self._try(call)
+            if isinstance(outcome, str):  # a redirect to this path of the same server
+                redirects += 1
+                if redirects > MAX_REDIRECTS:
+                    raise Unreachable(f"{self.address.url} redirects a {call.method} again and again")
+                call = call._replace(path=outcome)
+                continue
+            if not isinstance(outcome, _Failure):
+                return outcome
+            jitter = random.random()  # noqa: S311 - spreads load, guards nothing
+            delay = delay_before_retry(
+                tries, status=outcome.status, refused=outcome.refused, retry_after=outcome.retry_after, jitter=jitter
+            )
+            if delay is None or outcome.hopeless or not (call.repeatable or outcome.refused):
+                raise outcome.error
+            self._sleep(delay)
+
+    def _try(self, call: _Call) -> Answer | Stream | _Failure | str:
+        try:
+            stream = self._exchange(call)
+            if stream.status in _REDIRECTS:
+                return self._redirected(call, stream)
+            if stream.status < 400 and not call.whole:
+                return stream
+            body = self._read(stream)
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
+            hopeless = isinstance(error, (ssl.SSLError, UnicodeError))
+            refused = isinstance(error, ConnectionRefusedError)
+            return _Failure(_unreachable(self.address, error), refused=refused, hopeless=hopeless)
+        except Unreachable as error:
+            return _Failure(error, hopeless=isinstance(error, _Elsewhere))
+        if stream.status < 400:
+            return Answer(stream.status, stream.headers, body)
+        retry_after = stream.headers.get("Retry-After")
+        refusal = read_refusal(stream.status, body, read_retry_after(retry_after), self.address.url)
+        return _Failure(refusal, status=stream.status, retry_after=retry_after)
+
+    def _exchange(self, call: _Call) -> Stream:
+        connection = self._connection(keep=call.whole and call.repeatable)
+        if connection.sock is not None:
+            connection.sock.settimeout(call.timeout_s)
+        try:
+            headers = {**self._headers(call.body), **call.headers}
+            connection.request(call.method, self._target(call.path), body=call.body, headers=headers)
+            if connection.sock is not None:
+                connection.sock.settimeout(call.timeout_s)
+            return Stream(self.address.url, connection, connection.getresponse())
+        except BaseException:
+            connection.close()
+            raise
+
+    def _connection(self, *, keep: bool) -> http.client.HTTPConnection:
+        """The kept connection, or a fresh one: a kept one may be dead, and some calls go out only once."""
+        if not keep:
+            return self._connect()
+        self._kept = self._kept or self._connect()
+        return self._kept  # once closed, http.client opens it again by itself
+
+    def _connect(self) -> http.client.HTTPConnection:
+        address, proxy = self.address, proxy_for(self.address, os.environ)
+        host, port = (proxy.host, proxy.port) if proxy else (address.host, address.port)
+        connection: http.client.HTTPConnection
+        if address.scheme == "https":
+            context = ssl.create_default_context()  # honours SSL_CERT_FILE and SSL_CERT_DIR
+            connection = http.client.HTTPSConnection(host, port, timeout=CONNECT_TIMEOUT_S, context=context)
+            if proxy:
+                connection.set_tunnel(address.host, address.port, headers=_proxy_headers(proxy.user, proxy.password))
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=CONNECT_TIMEOUT_S)
+        return connection
+
+    def _target(self, path: str) -> str:
+        plain_proxy = self.address.scheme == "http" and proxy_for(self.address, os.environ) is not None
+        return (self.address.url if plain_proxy else self.address.prefix) + path
+
+    def _headers(self, body: bytes | None) -> dict[str, str]:
+        headers = {
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": f"dstack/{__version__}",
+        }
+        if self.token:
+            headers["Authorization"] = f"Bearer {self.token}"
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        proxy = proxy_for(self.address, os.environ) if self.address.scheme == "http" else None
+        return {**headers, **(_proxy_headers(proxy.user, proxy.password) if proxy else {})}
+
+    def _redirected(self, call: _Call, stream: Stream) -> str:
+        location = stream.headers.get("Location") or ""
+        stream.close()
+        target = redirect_target(self.address, call.path, location) if call.method == "GET" else None
+        if target is None:
+            raise _Elsewhere(
+                f"{self.address.url} redirects this {call.method} to {location[:200]!r}; the token was not sent there",
+                "If that is the right address, set it with `dstack config set server URL`.",
+            )
+        return target
+
+    def _read(self, stream: Stream) -> bytes:
+        parts, size = [], 0
+        try:
+            for part in stream:
+                size += len(part)
+                if size > MAX_ANSWER_BYTES:
+                    raise DstackError(f"{self.address.url} sends an answer without end")
+                parts.append(part)
+        except BaseException:
+            stream.close()
+            raise
+        if not (self._kept and stream.is_on(self._kept)):
+            stream.close()
+        return b"".join(parts)
+
+
+def _checked_token(token: str) -> str:
+    if any(not "!" <= c <= "~" for c in token):
+        raise NotSignedIn(
+            "the token has characters no token has (spaces, line ends or beyond ASCII)",
+            "Copy it again: `dstack config set token`, or DSTACK_TOKEN.",
+        )
+    return token
+
+
+def _proxy_headers(user: str | None, password: str | None) -> dict[str, str]:
+    if user is None:
+        return {}
+    from base64 import b64encode
+
+    return {"Proxy-Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
+
+
+def _unreachable(address: Address, error: Exception) -> Unreachable:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Unreachable(
+            f"the certificate of {address.url} is not trusted: {error.verify_message}",
+            "If the server has a private certificate authority, name its file in SSL_CERT_FILE.",
+        )
+    if isinstance(error, ssl.SSLError):
+        hint = "If that server speaks plain HTTP, use http:// in `dstack config set server URL`."
+        return Unreachable(f"no secure connection to {address.url}: {_words(error)}", hint)
+    hint = "Is it running? Look with `dstack config` where the address comes from; `dstack server` starts a server."
+    return Unreachable(f"no dstack server answers at {address.url}: {_words(error)}", hint)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().lower()
