@@ -17,8 +17,9 @@ Order of calls, for one process of an attempt:
    A later `stop` only ever shortens the grace. Without a stop, children that outlive the main process are killed at
    once when it ends, and counted as `leftovers`.
 
-Launches are independent: any number may run at the same time, those of one attempt (same `scope`) usually one after the
-other. If the runner itself dies, however hard, every process it launched is killed within two seconds.
+Launches are independent and any number may run at the same time; only those that share a `user` run one after the
+other, for the end of one kills everything of that user. If the runner itself dies, however hard, every process it
+launched is killed within two seconds.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from typing import ClassVar, Protocol
 
 from dstack.errors import DstackError
 
+MARK = "DSTACK_ATTEMPT"  # the environment variable that every launch gets, its scope: strays are known by it
+
 
 class StartFailed(DstackError):
     """The machine could not start a job's process: no memory, no such folder, a mount refused. Nothing of it ran."""
@@ -38,7 +41,7 @@ class StartFailed(DstackError):
 
 @dataclass(frozen=True, slots=True)
 class JobUser:
-    """The user a job runs as: an id of the runner's pool, with a group of the same number and no name on the machine."""
+    """The user a job runs as: an id of the runner's pool, with a group of the same number and no name."""
 
     uid: int
     gid: int
@@ -68,14 +71,15 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """One process to execute, whole: nothing else reaches it, not even the runner's own environment.
+    """One process to execute, whole: nothing else reaches it, not even the runner's own environment (but the executor
+    adds `DSTACK_ATTEMPT`, its scope).
 
     `argv[0]` is looked up in the PATH of `env`. `scope` names the attempt: sweeping finds what belongs together by it.
     With a `user`, the job is isolated: it runs as that user and sees the machine's files with these exceptions.
     Folders that are closed to it (a 0700 home, say) and those the runner hides (its data) look empty but for what is
-    named here, with all below it: `visible` for reading, `writable` and `cwd` also for writing, and `mounts`. File modes
-    still hold: what the job is to write must belong to its user. `/tmp` and `/var/tmp` are the folder `tmp` (on disk;
-    None: in memory, of this launch alone), `/dev/shm` is fresh.
+    named here, with all below it: `visible` for reading (what is missing is passed over), `writable` and `cwd` also for
+    writing, and `mounts`. File modes still hold: what the job is to write must belong to its user. `/tmp` and
+    `/var/tmp` are the folder `tmp` (on disk, mode 1777; None: in memory, of this launch alone), `/dev/shm` is fresh.
     Without a user, all of this is nothing and the job is a plain process of the runner's own user.
     """
 
