@@ -1,0 +1,28 @@
+"""The options of the built-in providers, beside the common keys; what jobs they make is left to providers/."""
+
+from __future__ import annotations
+
+from dstack.language import words
+from dstack.language.kinds import PATH, fixed
+from dstack.language.shapes import Arguments, Field, ListOf, ShellText, Word
+
+_WORKING_DIR = Field("working-dir", PATH, "Folder that commands run in, relative to the repository.")
+_SHELL = ListOf(ShellText(), limit=200)
+
+PYTHON = (
+    Field("script", Word("a Python file or notebook", words.parse_path), "Python file, or notebook (.ipynb), to run.",
+          ("python-script", "file")),
+    Field("module", Word("a Python module", words.parse_plain_module), "Module to run, as `python -m` does."),
+    Field("args", Arguments(), "Arguments: one line, split before expressions are filled in, or a list."),
+    Field("version", fixed("a Python version such as 3.11", words.parse_python), "Python version; else the runner's."),
+    Field("requirements", ListOf(PATH), "Requirement files, pyproject.toml or uv.lock to install from."),
+    Field("before-run", _SHELL, "Shell commands to run first."),
+    _WORKING_DIR,
+)  # fmt: skip
+
+BASH = (
+    Field("commands", _SHELL, "Shell commands; each is a step of its own and stops at its first error.", required=True),
+    _WORKING_DIR,
+)
+
+BUILT_IN = {"python": PYTHON, "bash": BASH}

@@ -1,0 +1,141 @@
+"""Which workflows an event starts, and in words why or why not; making the runs is left to the server."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dstack.language.globs import matches_any
+from dstack.language.workflow import Workflow
+from dstack.wire.states import Trigger
+
+if TYPE_CHECKING:
+    from dstack.language.project import Project
+
+_SKIP = re.compile(r"\[(?:skip (?:ci|dstack)|(?:ci|dstack) skip|no ci)\]", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened. `branch` or `tag` is what was pushed (of a pull request: the branch it goes to); `changed` are the
+    changed paths, None when they are not known; `message` is that of the head commit, or the text of a comment;
+    `tag_moved` reads `prepare:latest`; `event` is the name of a posted event; `workflow` is the one that a schedule
+    or a person means."""
+
+    trigger: Trigger
+    branch: str = ""
+    tag: str = ""
+    default_branch: str = ""
+    changed: tuple[str, ...] | None = None
+    tag_moved: str = ""
+    event: str = ""
+    message: str = ""
+    workflow: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Whether an event starts a workflow. `why` is a sentence's end: "pushed to main", "no `on: push`"."""
+
+    workflow: str
+    starts: bool
+    why: str
+
+
+def select(project: Project, event: Event) -> tuple[Selection, ...]:
+    """One answer for every workflow, in the order of the file. What a start needs first, `close_over_needs` says."""
+    skip = _SKIP.search(event.message) if event.trigger in (Trigger.PUSH, Trigger.PULL_REQUEST) else None
+    answers = []
+    for workflow in project.workflows.values():
+        starts, why = (False, f"the commit message says {skip[0]}") if skip else _judge(workflow, event)
+        answers.append(Selection(workflow.name, starts, why))
+    return tuple(answers)
+
+
+def _judge(workflow: Workflow, event: Event) -> tuple[bool, str]:
+    match event.trigger:
+        case Trigger.PUSH:
+            return _push(workflow, event)
+        case Trigger.PULL_REQUEST:
+            return _pull_request(workflow, event)
+        case Trigger.COMMENT:
+            return _comment(workflow, event)
+        case Trigger.SCHEDULE:
+            has_one = bool(workflow.triggers.schedule)
+            return _named(workflow, event) if has_one else (False, "it has no `on: schedule`")
+        case Trigger.TAG_MOVED:
+            tags = [str(tag) for tag in workflow.triggers.tag_moved]
+            return _one_of(event.tag_moved, tags, "tag-moved")
+        case Trigger.EVENT:
+            return _one_of(event.event, workflow.triggers.event, "event")
+        case Trigger.MANUAL:
+            return _named(workflow, event)
+
+
+def _push(workflow: Workflow, event: Event) -> tuple[bool, str]:
+    push = workflow.triggers.push
+    if push is None:
+        return False, "it has no `on: push`"
+    if event.tag:
+        if not push.tags:
+            return False, "a Git tag was pushed, and its `on: push` names no tags"
+        if not matches_any(push.tags, event.tag):
+            return False, f"the Git tag {event.tag} fits none of its tags ({_words(push.tags)})"
+        return True, f"the Git tag {event.tag} was pushed"
+    if push.tags and not push.branches:
+        return False, "its `on: push` names Git tags only"
+    if push.branches and not matches_any(push.branches, event.branch):
+        return False, f"the branch {event.branch} fits none of its branches ({_words(push.branches)})"
+    return _with_paths(workflow, event, push.paths, f"pushed to {event.branch}" if event.branch else "pushed")
+
+
+def _pull_request(workflow: Workflow, event: Event) -> tuple[bool, str]:
+    trigger = workflow.triggers.pull_request
+    if trigger is None:
+        return False, "it has no `on: pull_request`"
+    if trigger.branches and not matches_any(trigger.branches, event.branch):
+        return False, f"the pull request goes to {event.branch}, not to {_words(trigger.branches)}"
+    return _with_paths(workflow, event, trigger.paths, f"a pull request to {event.branch}")
+
+
+def _with_paths(workflow: Workflow, event: Event, narrower: tuple[str, ...], why: str) -> tuple[bool, str]:
+    """Paths count only when it is known which have changed."""
+    if event.changed is None or not (workflow.paths or narrower):
+        return True, why
+    changed = [path for path in event.changed if not workflow.paths or matches_any(workflow.paths, path)]
+    if not changed:
+        return False, f"nothing it reads has changed ({_words(workflow.paths)})"
+    changed = [path for path in changed if not narrower or matches_any(narrower, path)]
+    if not changed:
+        return False, f"no change fits the paths of its trigger ({_words(narrower)})"
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return True, f"{why}; {changed[0]}{more} changed"
+
+
+def _comment(workflow: Workflow, event: Event) -> tuple[bool, str]:
+    command = workflow.triggers.comment
+    said = event.message.split(maxsplit=1)[:1]
+    if not command:
+        return False, "it has no `on: comment`"
+    return (True, f"asked for by {command}") if said == [command] else (False, f"its command is {command}")
+
+
+def _one_of(given: str, wanted: tuple[str, ...] | list[str], key: str) -> tuple[bool, str]:
+    if not wanted:
+        return False, f"it has no `on: {key}`"
+    if given in wanted:
+        return True, f"{given} {'moved' if key == 'tag-moved' else 'was posted'}"
+    return False, f"its `on: {key}` is {_words(wanted)}"
+
+
+def _named(workflow: Workflow, event: Event) -> tuple[bool, str]:
+    by = "its schedule" if event.trigger is Trigger.SCHEDULE else "hand"
+    if event.workflow in ("", workflow.name):
+        return True, f"started by {by}"
+    return False, f"{event.workflow} was meant"
+
+
+def _words(patterns: tuple[str, ...] | list[str]) -> str:
+    shown = ", ".join(patterns[:5])
+    return f"{shown}, …" if len(patterns) > 5 else shown
