@@ -8,14 +8,20 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 from dstack.errors import GitFailed
+
+if TYPE_CHECKING:
+    from git.cmd import Git
 
 # What a user's own configuration must never do to our commands: run hooks or monitors, fetch by strange transports,
 # prompt, or sign. The user's identity and credentials stay theirs: the CLI passes `own_config=False`.
 _SAFE_CONFIG = (
+    "-c", "core.hooksPath=/dev/null",
     "-c", "core.fsmonitor=false",
     "-c", "protocol.ext.allow=never",
     "-c", "protocol.fd.allow=never",
@@ -30,7 +36,19 @@ _CLEAN_ENV = {
     "GIT_ALLOW_PROTOCOL": "https:http:file",
     "LC_ALL": "C.UTF-8",
 }
-_OWN_ENV = {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull}
+_OWN_ENV = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_NO_REPLACE_OBJECTS": "1",  # refs/replace of a repository must not change what a commit is
+}
+_OLDEST_GIT = (2, 31)  # GIT_CONFIG_COUNT, which carries credentials and the settings of the git remote
+
+
+def forget_inherited() -> None:
+    """Drop every GIT_* variable this process was started with. Called once, first thing, by programs (`main`): a
+    server started inside a git hook or alias would otherwise hand GIT_DIR to whatever it starts."""
+    for name in _inherited():
+        del os.environ[name]
 
 
 def git_environment(extra: Mapping[str, str] | None = None, *, own_config: bool = True) -> dict[str, str]:
@@ -40,6 +58,15 @@ def git_environment(extra: Mapping[str, str] | None = None, *, own_config: bool 
     """
     env = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
     return {**env, **_CLEAN_ENV, **(_OWN_ENV if own_config else {}), **(extra or {})}
+
+
+def config_environment(settings: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Git settings as environment variables: they win over every file, and are not readable in the process list."""
+    env = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (key, value) in enumerate(settings):
+        env[f"GIT_CONFIG_KEY_{number}"] = key
+        env[f"GIT_CONFIG_VALUE_{number}"] = value
+    return env
 
 
 def git(
@@ -70,22 +97,101 @@ def git_result(
     timeout_s: float | None = None,
 ) -> tuple[int, bytes, bytes]:
     """The same, answering (exit code, standard output, standard error) and raising nothing for a failed command."""
-    from git.cmd import Git  # late: costs 100 ms, which commands that run no git do not pay
-
-    with tempfile.TemporaryFile() as istream:
-        istream.write(stdin or b"")
-        istream.seek(0)
-        code, out, err = Git(str(cwd)).execute(
-            ["git", *_SAFE_CONFIG, *args],
+    environment = git_environment(env, own_config=own_config)
+    with _input(stdin) as istream, _git_present():
+        answer = _command_runner(cwd).execute(
+            _argv(args, environment),
             istream=istream,
             with_extended_output=True,
             with_exceptions=False,
             stdout_as_string=False,
             strip_newline_in_stdout=False,
             kill_after_timeout=timeout_s,
-            env=git_environment(env, own_config=own_config),
+            env=environment,
         )
+    code, out, err = cast("tuple[int, bytes | str, bytes | str]", answer)
     return code, _bytes(out), _bytes(err)
+
+
+@contextmanager
+def git_stream(
+    args: Sequence[str],
+    *,
+    cwd: Path | str,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+    own_config: bool = True,
+) -> Iterator[IO[bytes]]:
+    """Run `git ARGS` and read its standard output as it comes: for answers too large to hold.
+
+    Leaving the block early ends the command. For commands that write little to standard error, which is dropped."""
+    environment = git_environment(env, own_config=own_config)
+    with _input(stdin) as istream, _git_present():
+        running = _command_runner(cwd).execute(
+            _argv(args, environment), istream=istream, as_process=True, env=environment
+        )
+        process = running.proc
+        assert process is not None and process.stdout is not None and process.stderr is not None
+        try:
+            yield process.stdout
+        finally:
+            process.stdout.close()
+            process.stderr.close()
+            if process.poll() is None:
+                process.terminate()
+            process.wait()
+
+
+def require_git() -> tuple[int, ...]:
+    """The version of the git on PATH, as numbers. Raises GitFailed when there is none or it is too old."""
+    words = git(["version"], cwd=tempfile.gettempdir()).decode().split()
+    version = tuple(int(part) for part in words[2].split(".")[:3] if part.isdigit())
+    if version < _OLDEST_GIT:
+        oldest = ".".join(map(str, _OLDEST_GIT))
+        raise GitFailed(f"git {words[2]} is too old", f"install git {oldest} or newer")
+    return version
+
+
+def _command_runner(cwd: Path | str) -> Git:
+    from git.cmd import Git  # late: costs 100 ms, which commands that run no git do not pay
+
+    return Git(str(cwd))
+
+
+def _argv(args: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """GitPython adds our variables to the inherited ones, and an empty GIT_DIR is not the same as none: what was
+    inherited is taken away by env(1), an extra millisecond which programs that called `forget_inherited` do not pay."""
+    strangers = [name for name in _inherited() if name not in environment]
+    unset = ["env", *(word for name in strangers for word in ("-u", name))] if strangers else []
+    return [*unset, "git", *_SAFE_CONFIG, *args]
+
+
+def _inherited() -> list[str]:
+    return [name for name in os.environ if name.startswith("GIT_")]
+
+
+@contextmanager
+def _input(stdin: bytes | None) -> Iterator[BinaryIO | None]:
+    """Standard input as a file: git may stop reading at any point without a broken pipe on our side."""
+    if not stdin:
+        yield None
+        return
+    with tempfile.TemporaryFile() as file:
+        file.write(stdin)
+        file.seek(0)
+        yield cast(BinaryIO, file)
+
+
+@contextmanager
+def _git_present() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        from git.exc import GitCommandNotFound
+
+        if isinstance(error, GitCommandNotFound):
+            raise GitFailed("git is not installed, or not on PATH", "install git and try again") from None
+        raise
 
 
 def _bytes(data: bytes | str) -> bytes:
