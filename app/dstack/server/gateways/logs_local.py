@@ -16,7 +16,7 @@ from dstack.server.gateways.disk import disk, sync_folder
 from dstack.server.gateways.objects_local import read_span
 from dstack.server.gateways.ports import READ_BYTES
 
-_ATTEMPT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_ATTEMPT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _LOCKS = 64
 
 
