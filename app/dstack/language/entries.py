@@ -53,7 +53,8 @@ def read_entry(node: Node, reading: Reading, path: str, custom: tuple[str, ...] 
         common = {name: value for name, value in values.items() if name in _COMMON_NAMES}
         options = {name: value for name, value in values.items() if name not in _COMMON_NAMES}
         values = {**common, "options": options}
-        _check_options(node, options, provider, reading, path)
+        if len(reading.problems) == before:
+            _check_options(node, options, provider, reading, path)
     return values if len(reading.problems) == before else None
 
 

@@ -76,7 +76,7 @@ COMMON = (
     Field("name", NAME, "Name of the workflow: `dstack run NAME`.", required=True),
     Field("help", TEXT, "One line that `dstack run NAME --help` and the pages show."),
     Field("provider", PROVIDER, "What turns the workflow into jobs.", required=True),
-    Field("depends-on", DEPENDS_ON, "Workflows to run first (`prepare`), tags to take artifacts of (`prepare:latest`)."),
+    Field("depends-on", DEPENDS_ON, "Workflows run first (`prepare`), tags to take artifacts from (`prepare:latest`)."),
     Field("artifacts", ListOf(ARTIFACT), "What a job leaves: folders, files or patterns that are stored after it."),
     Field("metrics", METRICS, "Where the final metrics come from."),
     Field("report", PATH, "A Markdown file that is shown with the run."),

@@ -2,8 +2,8 @@
 
 `*` any characters but `/` · `**` any characters (`**/` also none) · `?` the character before it, or not · `+` the
 character before it, once or more · `[a-z0-9]` one of these · `\\` takes the next character as it is · a list's
-`!pattern` takes away what patterns before it gave. A pattern is a small machine whose steps are remembered as they are first
-taken, so no pattern can make matching slow: not `**a**a**a`, and regular expressions are plain text here.
+`!pattern` takes away what patterns before it gave. A pattern is a small machine whose steps are remembered as they
+are first taken, so no pattern can make matching slow: not `**a**a**a`; a regular expression is plain text here.
 """
 
 from __future__ import annotations

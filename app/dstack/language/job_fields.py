@@ -26,11 +26,8 @@ def _split_gpu(text: str) -> dict[str, Any]:
     if text.isdigit():
         return {"count": integer(0, MAX_GPUS)(text)}
     name, *rest = text.split(":")
-    if (
-        not re.match(r"[A-Za-z][A-Za-z0-9 ._-]{0,99}\Z", name)
-        or len(rest) > 2
-        or not (rest or any(map(str.isdigit, name)))
-    ):
+    is_model = bool(rest) or any(map(str.isdigit, name))  # "A100" is one; "two" is a number in words
+    if not re.match(r"[A-Za-z][A-Za-z0-9 ._-]{0,99}\Z", name) or len(rest) > 2 or not is_model:
         raise Wrong()
     gpu: dict[str, Any] = {"name": name, "count": 1}
     for part in rest:

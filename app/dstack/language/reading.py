@@ -14,8 +14,8 @@ from dstack.language.templates import ATTEMPT, ATTEMPT_ENV, CONTEXT_NAMES, Hole,
 
 @dataclass
 class Reading:
-    """`variables` are the names that expressions may use (each under its `env_name`), `values` what they are worth;
-    `values` None keeps expressions as written (a file is being checked, no run is being made).
+    """`variables` are the names that expressions may use (each under its `env_name`), `context` the other ones, `values`
+    what names are worth; None keeps expressions as written (a file is being checked, no run is being made).
 
     `shell_env` collects the environment that the shell text read so far refers to.
     """
@@ -23,6 +23,7 @@ class Reading:
     variables: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, str] | None = None
     problems: list[Problem] = field(default_factory=list)
+    context: tuple[str, ...] = CONTEXT_NAMES
     shell_env: dict[str, str] = field(default_factory=dict)
 
     def problem(self, at: Place, message: str, expected: str = "", suggestion: str = "") -> None:
@@ -72,8 +73,8 @@ class Reading:
             elif hole.name == ATTEMPT and not attempt:
                 said = f"{path}: the attempt is known only when a machine takes the job"
                 self.problem(node.at, said, suggestion=f"use it in args, env or commands, or read ${ATTEMPT_ENV} there")
-            elif hole.name not in CONTEXT_NAMES and env_name(hole.name) not in self.variables:
-                known = sorted([*self.variables.values(), *CONTEXT_NAMES])
+            elif hole.name not in self.context and env_name(hole.name) not in self.variables:
+                known = sorted([*self.variables.values(), *self.context])
                 said = f'{path}: there is no variable "{hole.name}"'
                 self.problem(node.at, said, "one of " + listing(known), nearest(hole.name, known))
         return len(self.problems) == before
