@@ -65,12 +65,13 @@ def connect(args: argparse.Namespace, *, start_local: bool = False) -> Client:
             "no server is configured",
             "Set one with `dstack config set server URL`, or start your own with `dstack server start`.",
         )
+    transport = Transport(target.server, target.token)  # a bad address is said before a missing token
     if not target.token:
         raise NotSignedIn(
             f"there is no token for {target.server}",
             "Ask its administrator for one (`dstack users add NAME`), then: dstack config set token",
         )
-    return Client(Transport(target.server, target.token))
+    return Client(transport)
 
 
 def _with_local_server(target: Target, *, start: bool) -> Target:

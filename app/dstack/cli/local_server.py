@@ -148,8 +148,8 @@ def _spawn(port: int) -> LocalServer:
     _children.append(process)
     started = LocalServer(process.pid, birth_of(process.pid) or 0, url, str(log))
     _write_state(started)
-    store_sign_in(url, token)
     _wait_until_ready(started)
+    store_sign_in(url, token)
     return started
 
 

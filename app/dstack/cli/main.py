@@ -5,6 +5,7 @@ It turns every ending into an exit code (see EXIT_CODES) and every error into wo
 
 from __future__ import annotations
 
+import os
 import sys
 
 # What is listed first is what a newcomer needs first. A name of two words is a command of its own module.
@@ -81,14 +82,23 @@ def _guarded(words: list[str]) -> int:
     except OSError as error:
         name = f": {error.filename}" if error.filename else ""
         return _say(f"{error.strerror or error}{name}", "", 1)
-    except RecursionError:
-        return _say("the input is nested too deeply", "", 1)
+    except ModuleNotFoundError as error:
+        return _missing_module(error)
+    except Exception as error:  # noqa: BLE001 - the last door: a fault of ours is said in a line, not in a traceback
+        if os.environ.get("DSTACK_DEBUG"):
+            raise
+        return _say(f"a fault in dstack itself: {type(error).__name__}: {error}", "DSTACK_DEBUG=1 shows where.", 1)
     return code
 
 
-def _dispatch(words: list[str]) -> int:
-    import os
+def _missing_module(error: ModuleNotFoundError) -> int:
+    if os.environ.get("DSTACK_DEBUG") or (error.name or "").split(".")[0].startswith("dstack"):
+        raise error
+    hint = "Install what serving and running need: pip install 'dstack-ci[server,runner]'"
+    return _say(f"this command needs the Python package {error.name!r}, which is not installed", hint, 1)
 
+
+def _dispatch(words: list[str]) -> int:
     if "_ARGCOMPLETE" in os.environ:
         from dstack.cli.completion import complete
 
@@ -134,7 +144,10 @@ def run_command(name: str, rest: list[str]) -> int:
     )
     parser.set_defaults(command=name)
     module.add_arguments(parser)
-    return int(module.main(parser.parse_args(rest)))
+    takes_rest = any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in parser._actions)
+    # Intermixed: `artifacts NAME --download DIR PATH` is how people write it.
+    args = parser.parse_args(rest) if takes_rest else parser.parse_intermixed_args(rest)
+    return int(module.main(args))
 
 
 def sentence(help_line: str) -> str:
@@ -185,8 +198,6 @@ def _say(message: str, hint: str, code: int) -> int:
 
 def _close_stdout() -> None:
     """Point standard output at nothing, so that the interpreter's last flush stays silent."""
-    import os
-
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 

@@ -12,6 +12,7 @@ from dstack.cli import quantities, terminal
 from dstack.cli.table import GAP, lay_out
 from dstack.client import Json
 from dstack.client.refusal import plain
+from dstack.errors import Usage
 
 STATE_COLOURS = {
     "succeeded": "green",
@@ -78,3 +79,11 @@ def now() -> datetime:
 def warn(text: str) -> None:
     on = terminal.has_colour(sys.stderr)
     terminal.tell(terminal.paint("warning: ", "yellow", on=on) + plain(text))
+
+
+def require_name(args: argparse.Namespace, *actions: str) -> None:
+    """Raise Usage when the action needs a name and has none, or has one and needs none."""
+    if args.action in actions and not args.name:
+        raise Usage(f"`{args.command} {args.action}` needs a name", f"dstack {args.command} {args.action} NAME")
+    if args.action not in actions and args.name:
+        raise Usage(f"`{args.command} {args.action}` takes no name: {args.name!r}")

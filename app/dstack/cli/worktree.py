@@ -120,7 +120,7 @@ def _borrowed_objects(repository: Repository, folder: Path) -> dict[str, str]:
 
 
 def _converted(repository: Repository, status: Status) -> list[Change]:
-    """Tracked files that git calls unchanged only after a filter or line-end conversion: their own bytes are shipped."""
+    """Tracked files that git calls unchanged only after converting them (filter, line ends): their own bytes go out."""
     changed = {change.path for change in status.changes}
     tracked = {e.path: e for e in _index_entries(repository) if e.path not in changed}
     suspects = [tracked[path] for path in _converting_paths(repository, list(tracked)) if path in tracked]

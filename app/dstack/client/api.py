@@ -92,6 +92,11 @@ class Client:
             f"{PREFIX}/artifacts/{_part(artifact_id)}/files/{quote(path, safe='/')}", headers=headers
         )
 
+    def small_file(self, artifact_id: str, path: str) -> bytes:
+        """All bytes of one small file, over the kept connection."""
+        address = f"{PREFIX}/artifacts/{_part(artifact_id)}/files/{quote(path, safe='/')}"
+        return self.transport.call("GET", address, headers={"Accept": "*/*"}).body
+
     def tags(self, repo: str = "") -> list[Json]:
         return self._list("/tags", {"repo": repo})
 
