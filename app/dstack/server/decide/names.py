@@ -36,3 +36,8 @@ _SECOND = (
 def propose_name(random: Random) -> str:
     """Such as `brave-otter-17`. There are about a million; the caller draws again when one is taken."""
     return f"{random.choice(_FIRST)}-{random.choice(_SECOND)}-{random.randint(1, 99)}"
+
+
+def is_run_name(text: str) -> bool:
+    """Whether a text could be the name of a run: a cheap check before asking the database."""
+    return 0 < len(text) <= 64 and text.isascii() and text.replace("-", "").isalnum()

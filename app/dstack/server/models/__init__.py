@@ -4,6 +4,7 @@ from dstack.server.models.artifact import Artifact
 from dstack.server.models.attempt import Attempt, Offer
 from dstack.server.models.delivery import Delivery
 from dstack.server.models.group import Group
+from dstack.server.models.head import Head
 from dstack.server.models.job import JobRow
 from dstack.server.models.metric import Metric
 from dstack.server.models.outbox import OutboxMark
@@ -20,6 +21,7 @@ __all__ = [
     "Attempt",
     "Delivery",
     "Group",
+    "Head",
     "JobRow",
     "Metric",
     "Offer",

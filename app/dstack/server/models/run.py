@@ -37,6 +37,8 @@ class Run(SQLModel, table=True):
     auto_tag: str | None = None  # moved here on success, already checked to be on the default branch
     concurrency_group: str | None = Field(default=None, index=True)
     trusted: bool = True
+    subject: str = ""  # of the commit: first line of its message, and its author
+    author: str = ""
     parent_sha: str = ""  # of a working-tree run: the commit the tree was based on; its note goes there
     created_by: str = ""
     restarted_from: str | None = None

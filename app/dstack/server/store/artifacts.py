@@ -34,8 +34,3 @@ def artifacts_of_runs(session: Session, run_ids: Sequence[int]) -> Sequence[Arti
     ).all()
     newest = {attempt.job_id: attempt.number for _, attempt in rows}
     return [artifact for artifact, attempt in rows if attempt.number == newest[attempt.job_id]]
-
-
-def all_digests(session: Session) -> set[str]:
-    """Manifest digests that any artifact refers to."""
-    return set(session.exec(select(Artifact.digest)).all())

@@ -78,16 +78,14 @@ class Database:
         return await asyncio.to_thread(self.read, query)
 
     def close(self) -> None:
-        """Finish the units already submitted, checkpoint, and close."""
+        """Finish the units already submitted, then close."""
         if self._closed:
             return
         self._closed = True
         self._units.put(None)
         self._thread.join()
         self._readers.dispose()
-        with self._writer.connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._writer.dispose()
+        self._writer.dispose()  # the last connection to close checkpoints and removes the WAL
 
     def _write_loop(self) -> None:
         stopping = False

@@ -27,5 +27,5 @@ def deliveries_to_handle(session: Session, limit: int = 50) -> Sequence[Delivery
     ).all()
 
 
-def group_of_delivery(session: Session, delivery_id: int) -> Group | None:
-    return session.exec(select(Group).where(Group.delivery_id == delivery_id)).first()
+def groups_of_delivery(session: Session, delivery_id: int) -> Sequence[Group]:
+    return session.exec(select(Group).where(Group.delivery_id == delivery_id).order_by(col(Group.id))).all()

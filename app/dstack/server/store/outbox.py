@@ -7,8 +7,15 @@ from collections.abc import Sequence
 from sqlmodel import Session, col, select
 
 from dstack.server.bus import OUTBOX
-from dstack.server.models import OutboxMark
+from dstack.server.models import OutboxMark, Run
 from dstack.server.store.database import wake
+
+NOTES = "notes"  # the Git note of a commit; target `REPO-ID:SHA`
+
+
+def mark_note_outdated(session: Session, run: Run, now: float) -> None:
+    """The note on this run's commit must be written anew."""
+    mark_outdated(session, NOTES, f"{run.repo_id}:{run.noted_sha}", now)
 
 
 def mark_outdated(session: Session, kind: str, target: str, now: float) -> None:

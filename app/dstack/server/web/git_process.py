@@ -36,6 +36,7 @@ class GitProcess:
         self._moved_at = asyncio.get_running_loop().time()
         self._said = b""
         self._timed_out = False
+        self._last_call: asyncio.TimerHandle | None = None
 
     @classmethod
     async def start(
@@ -73,6 +74,8 @@ class GitProcess:
                 task.cancel()
             await asyncio.gather(*aside, return_exceptions=True)
             await self._end()
+            if self._last_call:
+                self._last_call.cancel()
         if self._process.returncode:
             said = self._said.decode(errors="replace").strip()
             log.info(
@@ -89,14 +92,14 @@ class GitProcess:
             self._moved()
             if message["type"] == "http.disconnect":
                 if more or not self._finishes_alone:
-                    self._signal(signal.SIGTERM)
+                    self._interrupt()
                 return
             if not more:
                 continue
             body = message.get("body", b"")
             self._body_left -= len(body)
             if self._body_left < 0:
-                self._signal(signal.SIGTERM)
+                self._interrupt()
                 return
             try:
                 stdin.write(body)
@@ -135,7 +138,16 @@ class GitProcess:
         while (left := self._moved_at + self._idle_s - loop.time()) > 0:
             await asyncio.sleep(left)
         self._timed_out = True
-        self._signal(signal.SIGTERM)
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        """Stop before the request is whole. A push is ended by the end of its input: its pack then fails its checksum,
+        nothing is changed, and git removes what it has received, which after a signal it would leave lying."""
+        if self._finishes_alone and self._process.stdin is not None:
+            self._process.stdin.close()
+            self._last_call = asyncio.get_running_loop().call_later(_KILL_AFTER_S, self._signal, signal.SIGTERM)
+        else:
+            self._signal(signal.SIGTERM)
 
     def _moved(self) -> None:
         self._moved_at = asyncio.get_running_loop().time()

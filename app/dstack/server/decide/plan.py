@@ -1,0 +1,161 @@
+"""What one delivery asks for: the runs to make, planned from the repository's files without any I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dstack.errors import ConfigProblems
+from dstack.language import Context, Dependency, Project, Resolved, Workflow, close_over_needs, resolve
+from dstack.providers import jobs_for, provider_job
+from dstack.wire.job import Job
+from dstack.wire.states import Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class TagInput:
+    """An input named by a tag: `repo` None is the run's own."""
+
+    workflow: str
+    tag: str
+    repo: str | None = None
+    optional: bool = False
+    copy: bool = False
+
+    @property
+    def label(self) -> str:
+        return f"{self.repo}/{self.workflow}:{self.tag}" if self.repo else f"{self.workflow}:{self.tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class NeedInput:
+    """An input from another run of the same group, which must succeed first."""
+
+    workflow: str
+    copy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """One run to make. `problem` fails it at once with reason `config`."""
+
+    name: str
+    workflow: str
+    jobs: tuple[Job, ...]
+    variables: dict[str, str] = field(default_factory=dict)
+    inputs: tuple[TagInput | NeedInput, ...] = ()
+    auto_tag: str | None = None
+    headline: str | None = None
+    better: str = "higher"
+    concurrency_group: str | None = None
+    cancel_running: bool = False
+    key: str | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPlan:
+    """The runs of one delivery, those that are needed first."""
+
+    name: str
+    repo_id: int
+    sha: str
+    trigger: Trigger
+    runs: tuple[RunPlan, ...]
+    branch: str = ""
+    parent_sha: str = ""
+    delivery_id: int | None = None
+    created_by: str = ""
+    trusted: bool = True
+    restarted_from: str | None = None
+    subject: str = ""
+    author: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """The commit and event that runs are planned for. `key` is the event's part of the natural key, None to allow
+    the same work again (by hand)."""
+
+    repo: str
+    sha: str
+    branch: str
+    default_branch: str
+    trigger: Trigger
+    key: str | None = None
+    schedule_time: str = ""
+
+
+def plan_runs(
+    project: Project,
+    wanted: Sequence[str],
+    overrides: Mapping[str, str],
+    occasion: Occasion,
+    draw_name: Callable[[], str],
+) -> tuple[RunPlan, ...]:
+    """Plans for the wanted workflows and those they need, the needed first.
+
+    `overrides` reach each workflow that declares the variable. Raises ConfigProblems when a wanted workflow cannot be
+    resolved: nothing is started by halves.
+    """
+    order = close_over_needs(project, tuple(wanted))
+    plans = []
+    for name in order:
+        workflow = project.workflows[name]
+        known = {key: value for key, value in overrides.items() if name in wanted or key in workflow.variables}
+        plans.append(plan_run(workflow, known, occasion, draw_name(), set(order), project))
+    return tuple(plans)
+
+
+def plan_run(
+    workflow: Workflow,
+    overrides: Mapping[str, str],
+    occasion: Occasion,
+    run_name: str,
+    in_group: set[str],
+    project: Project | None = None,
+) -> RunPlan:
+    """The plan of one run."""
+    context = Context(
+        run_name=run_name,
+        repo=occasion.repo,
+        sha=occasion.sha,
+        branch=occasion.branch,
+        trigger=occasion.trigger,
+        schedule_time=occasion.schedule_time,
+    )
+    resolved = resolve(workflow, overrides, context)
+    on_default = occasion.branch == occasion.default_branch
+    return RunPlan(
+        name=run_name,
+        workflow=workflow.name,
+        jobs=_jobs(resolved, project),
+        variables=dict(resolved.variables),
+        inputs=tuple(_input(dependency, in_group) for dependency in resolved.depends_on),
+        auto_tag=resolved.tag if on_default else None,
+        headline=resolved.metrics.headline if resolved.metrics else None,
+        better=resolved.metrics.better if resolved.metrics else "higher",
+        concurrency_group=resolved.concurrency.group if resolved.concurrency else None,
+        cancel_running=bool(resolved.concurrency and resolved.concurrency.cancel_running),
+        key=f"{occasion.key}:{workflow.name}" if occasion.key else None,
+    )
+
+
+def _jobs(resolved: Resolved, project: Project | None) -> tuple[Job, ...]:
+    definition = project.providers.get(resolved.provider.name) if project is not None else None
+    if definition is not None:
+        return (provider_job(resolved, definition),)
+    if resolved.provider.repo:
+        raise ConfigProblems(
+            f"workflow {resolved.workflow}: providers of other repositories ({resolved.provider.repo}) are not "
+            "available on this server yet"
+        )
+    return jobs_for(resolved)
+
+
+def _input(dependency: Dependency, in_group: set[str]) -> TagInput | NeedInput:
+    if dependency.tag is None and dependency.workflow in in_group:
+        return NeedInput(dependency.workflow, dependency.copy)
+    return TagInput(
+        dependency.workflow, dependency.tag or "latest", dependency.repo, dependency.optional, dependency.copy
+    )

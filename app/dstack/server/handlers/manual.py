@@ -1,0 +1,62 @@
+"""`dstack run`, and a restart: a run somebody asked for."""
+
+from __future__ import annotations
+
+from sqlmodel import Session
+
+from dstack.errors import DstackError, Invalid
+from dstack.providers import ad_hoc
+from dstack.server.decide.plan import GroupPlan, Occasion, RunPlan, plan_run, plan_runs
+from dstack.server.handlers.registry import handles
+from dstack.server.handlers.start_runs import group_of, read_project_at, write_groups
+from dstack.server.models import Delivery, Repo, Run
+from dstack.server.models.delivery import DeliveryState
+from dstack.server.services.settle_delivery import settle_delivery
+from dstack.server.store.repos import repo_by_id
+from dstack.server.wiring import Wiring
+from dstack.wire.api import RunRequest
+from dstack.wire.codec import from_dict
+from dstack.wire.states import Trigger
+
+
+@handles("manual")
+def handle_manual(wiring: Wiring, delivery: Delivery) -> None:
+    """One workflow and those it needs, with the variables given."""
+    repo = wiring.db.read(lambda session: repo_by_id(session, delivery.repo_id or 0))
+    request = from_dict(RunRequest, delivery.body)
+    occasion = Occasion(
+        repo=repo.full_name,
+        sha=request.sha,
+        branch=request.branch,
+        default_branch=wiring.git.default_branch(str(repo.id)),
+        trigger=Trigger.MANUAL,
+    )
+
+    def plans() -> list[GroupPlan]:
+        runs = _plan(wiring, repo, request, occasion)
+        return [group_of(wiring, repo, delivery, occasion, runs, parent_sha=request.parent)]
+
+    def settle(session: Session, runs: list[Run]) -> None:
+        settle_delivery(session, delivery.id or 0, DeliveryState.PROCESSED, "", wiring.clock.now())
+
+    try:
+        runs = write_groups(wiring, plans, settle)
+    except DstackError as error:
+        message, now = f"{error.message} {error.hint}".strip(), wiring.clock.now()
+        wiring.db.write(lambda session: settle_delivery(session, delivery.id or 0, DeliveryState.FAILED, message, now))
+        return
+    # The hidden commit of a working tree is held by nothing else; it lives as long as its runs.
+    wiring.git.keep_all(str(repo.id), {run.name: run.sha for run in runs})
+
+
+def _plan(wiring: Wiring, repo: Repo, request: RunRequest, occasion: Occasion) -> tuple[RunPlan, ...]:
+    if request.provider:
+        workflow = ad_hoc(request.provider, request.options)
+        return (plan_run(workflow, request.variables, occasion, wiring.clock.new_name(), set()),)
+    project = read_project_at(wiring, repo, request.sha)
+    if request.workflow not in project.workflows:
+        raise Invalid(
+            f"there is no workflow {request.workflow!r} in this commit",
+            f"It has: {', '.join(sorted(project.workflows)) or 'none'}.",
+        )
+    return plan_runs(project, [request.workflow], request.variables, occasion, wiring.clock.new_name)

@@ -1,0 +1,85 @@
+"""What every handler does once it knows the commit and the event: read the files, choose workflows, make the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlmodel import Session
+
+from dstack.errors import ConfigProblems
+from dstack.language import FILES, Event, Project, read_project, select
+from dstack.server.decide.plan import GroupPlan, Occasion, RunPlan, plan_runs
+from dstack.server.models import Delivery, Repo, Run
+from dstack.server.services.create_group import NameTaken, create_group
+from dstack.server.wiring import Wiring
+
+_DRAWS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of it: the plan (None: nothing to start) and, for nothing, why."""
+
+    group: GroupPlan | None
+    why: str = ""
+
+
+def read_project_at(wiring: Wiring, repo: Repo, sha: str) -> Project:
+    """The workflows as they stand at a commit. Raises ConfigProblems when the files have any problem."""
+    project = read_project(wiring.git.read_files(str(repo.id), sha, FILES))
+    if project.problems:
+        raise ConfigProblems("\n".join(str(problem) for problem in project.problems))
+    return project
+
+
+def plan_event(wiring: Wiring, repo: Repo, delivery: Delivery, occasion: Occasion, event: Event) -> Outcome:
+    """Which workflows of this commit the event starts."""
+    project = read_project_at(wiring, repo, occasion.sha)
+    if not project.workflows:
+        return Outcome(None, "the commit has no .dstack/workflows.yaml")
+    chosen = select(project, event)
+    starts = [selection.workflow for selection in chosen if selection.starts]
+    if not starts:
+        return Outcome(None, "; ".join(f"{s.workflow}: {s.why}" for s in chosen))
+    runs = plan_runs(project, starts, {}, occasion, wiring.clock.new_name)
+    return Outcome(group_of(wiring, repo, delivery, occasion, runs))
+
+
+def group_of(
+    wiring: Wiring, repo: Repo, delivery: Delivery, occasion: Occasion, runs: tuple[RunPlan, ...], parent_sha: str = ""
+) -> GroupPlan:
+    commit = wiring.git.commit_info(str(repo.id), parent_sha or occasion.sha)
+    return GroupPlan(
+        name=wiring.clock.new_name(),
+        repo_id=repo.id or 0,
+        sha=occasion.sha,
+        trigger=occasion.trigger,
+        runs=runs,
+        branch=occasion.branch,
+        parent_sha=parent_sha,
+        delivery_id=delivery.id,
+        created_by=delivery.sender,
+        subject=commit.subject,
+        author=commit.author,
+    )
+
+
+def write_groups(
+    wiring: Wiring, plans: Callable[[], list[GroupPlan]], also: Callable[[Session, list[Run]], None]
+) -> list[Run]:
+    """Plan and write in one unit with `also`; plan again when a drawn name was taken."""
+    now = wiring.clock.now()
+    for _ in range(_DRAWS):
+        groups = plans()
+
+        def unit(session: Session, groups: list[GroupPlan] = groups) -> list[Run]:
+            runs = [run for plan in groups for run in create_group(session, plan, now)]
+            also(session, runs)
+            return runs
+
+        try:
+            return wiring.db.write(unit)
+        except NameTaken:
+            continue
+    raise NameTaken("no free name was found for a run")

@@ -1,0 +1,77 @@
+"""Offers queued jobs to runners, and takes back offers that nobody accepted."""
+
+from __future__ import annotations
+
+from sqlmodel import Session
+
+from dstack.server.bus import runner_topic
+from dstack.server.clock import Clock
+from dstack.server.decide.assign import Holding, Machine, Placement, QueuedJob, assign
+from dstack.server.decide.states import Event
+from dstack.server.models import Attempt, JobRow, Offer
+from dstack.server.store.attempts import all_offers, live_attempts, offers_expired
+from dstack.server.store.database import wake
+from dstack.server.store.jobs import job_by_id, jobs_queued
+from dstack.server.store.runners import list_runners
+from dstack.server.transitions.jobs import move_job
+from dstack.wire.runner import OFFER_S
+
+
+def assign_jobs(session: Session, clock: Clock) -> int:
+    """One pass over the whole queue. Answers how many offers were made."""
+    now = clock.now()
+    for stale in offers_expired(session, now):
+        job = job_by_id(session, stale.job_id)
+        session.delete(stale)
+        session.flush()
+        move_job(session, job, Event.WITHDRAW, now=now)
+    queued = jobs_queued(session, now)
+    if not queued:
+        return 0
+    jobs = {job.id or 0: job for job in queued}
+    offers = 0
+    for decision in assign([QueuedJob(k, j.read_spec().resources) for k, j in jobs.items()], _machines(session, now)):
+        if isinstance(decision, Placement):
+            _offer(session, jobs[decision.job], decision, clock, now)
+            offers += 1
+        elif jobs[decision.job].waits_for != decision.why:
+            jobs[decision.job].waits_for = decision.why
+            session.add(jobs[decision.job])
+    return offers
+
+
+def _offer(session: Session, job: JobRow, placement: Placement, clock: Clock, now: float) -> None:
+    session.add(
+        Offer(
+            id=clock.new_id(),
+            job_id=placement.job,
+            runner_id=placement.runner,
+            devices=list(placement.devices),
+            expires_at=now + OFFER_S,
+        )
+    )
+    move_job(session, job, Event.OFFER, now=now)
+    wake(session, runner_topic(placement.runner))
+
+
+def _machines(session: Session, now: float) -> list[Machine]:
+    machines = {
+        runner.id or 0: Machine(
+            runner.id or 0, runner.name, runner.read_capacity(), runner.is_online(now), runner.draining
+        )
+        for runner in list_runners(session)
+    }
+    held_now: list[Attempt | Offer] = [*live_attempts(session), *all_offers(session)]
+    for held in held_now:
+        if held.runner_id in machines:
+            needs = job_by_id(session, held.job_id).read_spec().resources
+            machines[held.runner_id].holdings.append(Holding(tuple(held.devices), needs))
+    return list(machines.values())
+
+
+def explain_full_disk(session: Session, problem: str, now: float) -> None:
+    """No offers are made; every queued job says why."""
+    for job in jobs_queued(session, now):
+        if job.waits_for != problem:
+            job.waits_for = problem
+            session.add(job)

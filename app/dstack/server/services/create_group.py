@@ -1,0 +1,169 @@
+"""Makes the runs that one delivery asks for, with their jobs, edges and resolved inputs, in one unit."""
+
+from __future__ import annotations
+
+from sqlmodel import Session
+
+from dstack.errors import Conflict
+from dstack.server.bus import QUEUE
+from dstack.server.decide.plan import GroupPlan, NeedInput, RunPlan, TagInput
+from dstack.server.decide.states import Event
+from dstack.server.models import Group, JobRow, Repo, Run, RunInput, RunNeed
+from dstack.server.store.database import wake
+from dstack.server.store.jobs import jobs_of_run
+from dstack.server.store.repos import repo_by_name
+from dstack.server.store.runs import open_runs_of_concurrency_group, run_by_key, run_by_name, runs_needed_by
+from dstack.server.store.tags import tag_by_name
+from dstack.server.transitions.jobs import move_job, stop_job
+from dstack.server.transitions.runs import is_ready, older_in_concurrency_group
+from dstack.wire.codec import to_dict
+from dstack.wire.states import JobState, Reason
+
+
+class NameTaken(Conflict):
+    """A drawn run name exists already: draw again."""
+
+
+def create_group(session: Session, plan: GroupPlan, now: float) -> list[Run]:
+    """Write the group. Runs whose key exists already are not made again; the answer holds only new ones.
+
+    Raises NameTaken when a name is in use.
+    """
+    fresh = [run for run in plan.runs if run.key is None or run_by_key(session, run.key) is None]
+    if not fresh:
+        return []
+    for run_plan in fresh:
+        if run_by_name(session, run_plan.name) is not None:
+            raise NameTaken(f"a run called {run_plan.name} exists")
+    group = Group(name=plan.name, repo_id=plan.repo_id, delivery_id=plan.delivery_id, created_at=now)
+    session.add(group)
+    session.flush()
+    made: dict[str, Run] = {}
+    for run_plan in fresh:
+        made[run_plan.workflow] = _create_run(session, group, plan, run_plan, now)
+    repo = session.get(Repo, plan.repo_id)
+    assert repo is not None
+    for run_plan in fresh:
+        run = made[run_plan.workflow]
+        missing = _resolve_inputs(session, repo, run, run_plan, made)
+        if run_plan.problem:
+            _fail(session, run, Reason.CONFIG, run_plan.problem, now)
+        elif missing is not None:
+            _fail(session, run, Reason.NO_SUCH_TAG, _no_such_tag(missing), now)
+        else:
+            _supersede(session, run, run_plan, now)
+            _release_or_wait(session, run, now)
+    wake(session, QUEUE)
+    return list(made.values())
+
+
+def _create_run(session: Session, group: Group, plan: GroupPlan, run_plan: RunPlan, now: float) -> Run:
+    run = Run(
+        name=run_plan.name,
+        group_id=group.id or 0,
+        repo_id=plan.repo_id,
+        workflow=run_plan.workflow,
+        sha=plan.sha,
+        branch=plan.branch,
+        trigger=plan.trigger,
+        key=run_plan.key,
+        variables=run_plan.variables,
+        headline=run_plan.headline,
+        better=run_plan.better,
+        auto_tag=run_plan.auto_tag,
+        concurrency_group=run_plan.concurrency_group,
+        trusted=plan.trusted,
+        parent_sha=plan.parent_sha,
+        subject=plan.subject,
+        author=plan.author,
+        created_by=plan.created_by,
+        restarted_from=plan.restarted_from,
+        created_at=now,
+    )
+    session.add(run)
+    session.flush()
+    for position, job in enumerate(run_plan.jobs):
+        session.add(
+            JobRow(
+                run_id=run.id or 0,
+                position=position,
+                name=job.name or (run.workflow if len(run_plan.jobs) == 1 else f"{run.workflow}-{position + 1}"),
+                spec=to_dict(job),
+                state=JobState.WAITING,
+            )
+        )
+    session.flush()
+    return run
+
+
+def _resolve_inputs(session: Session, repo: Repo, run: Run, run_plan: RunPlan, made: dict[str, Run]) -> TagInput | None:
+    """Record edges and inputs; answer the first tag that does not exist."""
+    for position, wanted in enumerate(run_plan.inputs):
+        if isinstance(wanted, NeedInput):
+            source = made[wanted.workflow].id or 0
+            session.add(RunNeed(run_id=run.id or 0, needs_id=source))
+            label = ""
+        else:
+            found = _find_tag(session, repo, wanted)
+            if found is None and wanted.optional:
+                continue
+            if found is None:
+                return wanted
+            source, label = found, wanted.label
+        session.add(
+            RunInput(run_id=run.id or 0, position=position, source_id=source, tag=label, copy_files=wanted.copy)
+        )
+    session.flush()
+    return None
+
+
+def _find_tag(session: Session, repo: Repo, wanted: TagInput) -> int | None:
+    home: Repo | None = repo
+    if wanted.repo is not None:
+        owner, _, name = wanted.repo.partition("/")
+        home = repo_by_name(session, owner, name)
+    tag = tag_by_name(session, home.id or 0, wanted.workflow, wanted.tag) if home is not None else None
+    return tag.run_id if tag is not None else None
+
+
+def _no_such_tag(wanted: TagInput) -> str:
+    return (
+        f"there is no tag {wanted.label}. Make one: `dstack run {wanted.workflow}`, then "
+        f"`dstack tag RUN {wanted.tag}`; or write `{wanted.label}?` to make it optional"
+    )
+
+
+def _fail(session: Session, run: Run, reason: Reason, message: str, now: float) -> None:
+    for job in jobs_of_run(session, run.id or 0):
+        if not job.state.is_final:
+            move_job(session, job, Event.FAIL, now=now, reason=reason, message=message)
+
+
+def _supersede(session: Session, run: Run, run_plan: RunPlan, now: float) -> None:
+    """Stop older runs of the concurrency group that have not started; running ones only if the workflow says so."""
+    if not run.concurrency_group:
+        return
+    for older in open_runs_of_concurrency_group(session, run.repo_id, run.concurrency_group):
+        if older.id == run.id:
+            continue
+        jobs = jobs_of_run(session, older.id or 0)
+        started = any(job.state.is_live for job in jobs)
+        if started and not run_plan.cancel_running:
+            continue
+        for job in jobs:
+            stop_job(session, job, now=now, reason=Reason.SUPERSEDED_BY, message=run.name)
+
+
+def _release_or_wait(session: Session, run: Run, now: float) -> None:
+    jobs = [job for job in jobs_of_run(session, run.id or 0) if job.state is JobState.WAITING]
+    if is_ready(session, run):
+        for job in jobs:
+            move_job(session, job, Event.RELEASE, now=now)
+        return
+    names = [f"{r.workflow} ({r.name})" for r in runs_needed_by(session, run.id or 0) if not r.state.is_final]
+    names += [
+        f"{r.workflow} ({r.name}) of the same concurrency group" for r in older_in_concurrency_group(session, run)
+    ]
+    for job in jobs:
+        job.waits_for = f"waits for {', '.join(names)}"
+        session.add(job)

@@ -1,0 +1,75 @@
+"""Removes runs that ended long ago, and the blobs, logs and commits that nothing refers to any more."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from dstack.server.models import Attempt, Run
+from dstack.server.store.attempts import attempts_of_jobs
+from dstack.server.store.jobs import jobs_of_runs
+from dstack.server.store.repos import list_repos
+from dstack.server.store.retention import (
+    artifacts_to_prune,
+    commits_kept,
+    delete_runs,
+    digests_kept,
+    prunable_runs,
+)
+from dstack.server.wiring import Wiring
+from dstack.wire.api import PruneRequest, PruneView
+from dstack.wire.manifest import decode_manifest
+
+_FRESH_S = 24 * 3600  # a blob this young may belong to an artifact still being saved
+
+
+def prune(wiring: Wiring, request: PruneRequest) -> PruneView:
+    """Tagged runs, runs that others were given artifacts from, and unfinished ones are kept whatever their age."""
+    now = wiring.clock.now()
+    runs = wiring.db.read(lambda s: prunable_runs(s, now - request.days * 86400))
+    ids = [run.id or 0 for run in runs]
+    attempts = wiring.db.read(lambda s: attempts_of_jobs(s, [job.id or 0 for job in jobs_of_runs(s, ids)]))
+    artifacts = wiring.db.read(lambda s: artifacts_to_prune(s, ids))
+    kept = _blobs_of(wiring, wiring.db.read(lambda s: digests_kept(s, ids)))
+    if not request.dry_run:
+        # Rows first: a crash in between leaves blobs that the next pruning finds, never a row without its bytes.
+        wiring.db.write(lambda s: delete_runs(s, ids))
+    blobs, freed = _prune_blobs(wiring, kept, now, dry_run=request.dry_run)
+    freed += _prune_logs(wiring, list(attempts), dry_run=request.dry_run)
+    if not request.dry_run:
+        _prune_commits(wiring, list(runs))
+    return PruneView(len(runs), len(artifacts), blobs, freed, request.dry_run)
+
+
+def _blobs_of(wiring: Wiring, manifests: set[str]) -> set[str]:
+    found = set(manifests)
+    for digest in manifests:
+        manifest = decode_manifest(b"".join(wiring.objects.read(digest)))
+        found.update(entry.digest for entry in manifest.files if entry.target is None)
+    return found
+
+
+def _prune_blobs(wiring: Wiring, kept: set[str], now: float, *, dry_run: bool) -> tuple[int, int]:
+    blobs = freed = 0
+    for blob in wiring.objects.stored():
+        if blob.digest not in kept and blob.used_at < now - _FRESH_S:
+            blobs, freed = blobs + 1, freed + blob.size
+            if not dry_run:
+                wiring.objects.delete(blob.digest)
+    if not dry_run:
+        freed += wiring.objects.sweep(now - _FRESH_S)
+    return blobs, freed
+
+
+def _prune_logs(wiring: Wiring, attempts: list[Attempt], *, dry_run: bool) -> int:
+    act = wiring.logs.size if dry_run else wiring.logs.delete
+    return sum(act(attempt.id) for attempt in attempts)
+
+
+def _prune_commits(wiring: Wiring, gone: list[Run]) -> None:
+    """Hold what is left by hidden refs before git may collect, then let go of what went."""
+    for repo in wiring.db.read(list_repos):
+        repo_id = str(repo.id)
+        wiring.git.keep_all(repo_id, wiring.db.read(partial(commits_kept, repo_id=repo.id or 0)))
+        wiring.git.drop(repo_id, [run.name for run in gone if run.repo_id == repo.id])
+        wiring.git.tidy(repo_id, always=True)
+

@@ -1,0 +1,71 @@
+"""Makes a new run of the same work."""
+
+from __future__ import annotations
+
+from sqlmodel import Session
+
+from dstack.errors import Conflict
+from dstack.server.clock import Clock
+from dstack.server.decide.states import Event
+from dstack.server.models import Group, JobRow, Run, RunInput
+from dstack.server.store.jobs import jobs_of_run
+from dstack.server.store.runs import inputs_of_run, run_by_id, run_by_name
+from dstack.server.transitions.jobs import move_job
+from dstack.wire.states import JobState
+
+
+def restart_run(session: Session, old: Run, *, by: str, clock: Clock) -> Run:
+    """The same commit, variables, jobs and inputs, as recorded. Raises Conflict while the old run goes on, and when
+    a run whose artifacts it needs has none to give."""
+    if not old.state.is_final:
+        raise Conflict(f"{old.name} has not ended ({old.state.value})", f"`dstack stop {old.name}` first.")
+    for row in inputs_of_run(session, old.id or 0):
+        source = run_by_id(session, row.source_id)
+        if source.state is not JobState.SUCCEEDED:
+            raise Conflict(
+                f"{old.name} needs {source.workflow} ({source.name}), which is {source.state.value}",
+                f"Start the workflow anew: `dstack run {old.workflow}`.",
+            )
+    now = clock.now()
+    group = Group(name=clock.new_name(), repo_id=old.repo_id, created_at=now)
+    session.add(group)
+    session.flush()
+    fields = old.model_dump(
+        include={
+            "repo_id", "workflow", "sha", "branch", "trigger", "variables", "headline", "better", "auto_tag",
+            "concurrency_group", "trusted", "parent_sha", "subject", "author",
+        }
+    )  # fmt: skip
+    run = Run(
+        **fields,
+        name=_free_name(session, clock),
+        group_id=group.id or 0,
+        created_by=by,
+        restarted_from=old.name,
+        created_at=now,
+    )
+    session.add(run)
+    session.flush()
+    for row in inputs_of_run(session, old.id or 0):
+        session.add(RunInput(**{**row.model_dump(), "run_id": run.id}))
+    jobs = [job for job in jobs_of_run(session, old.id or 0) if not _was_made_by_provider(session, old, job)]
+    for job in jobs:
+        session.add(
+            JobRow(run_id=run.id or 0, position=job.position, name=job.name, spec=job.spec, state=JobState.WAITING)
+        )
+    session.flush()
+    for job in jobs_of_run(session, run.id or 0):
+        move_job(session, job, Event.RELEASE, now=now)
+    return run
+
+
+def _was_made_by_provider(session: Session, run: Run, job: JobRow) -> bool:
+    """A custom provider's job list is made anew, so its jobs are not copied."""
+    return any(other.spec["expects_jobs"] and other.id != job.id for other in jobs_of_run(session, run.id or 0))
+
+
+def _free_name(session: Session, clock: Clock) -> str:
+    while True:
+        name = clock.new_name()
+        if run_by_name(session, name) is None:
+            return name

@@ -1,0 +1,38 @@
+"""Makes an artifact visible once every blob of its manifest is in the store."""
+
+from __future__ import annotations
+
+from sqlmodel import Session
+
+from dstack.errors import Conflict
+from dstack.server.models import Artifact, Attempt
+from dstack.server.store.artifacts import artifact_of_attempt
+from dstack.server.store.jobs import job_by_id
+from dstack.wire.manifest import Manifest
+from dstack.wire.runner import ArtifactSaved, SaveArtifact
+
+
+def record_artifact(
+    session: Session, attempt: Attempt, request: SaveArtifact, manifest: Manifest, now: float
+) -> ArtifactSaved:
+    """Write the row. The same content again is the same artifact; other content under a taken path is refused."""
+    digest = manifest.digest
+    existing = artifact_of_attempt(session, attempt.id, request.path)
+    if existing is not None and existing.digest != digest:
+        raise Conflict(f"artifact {request.path!r} of this attempt is stored already, with other content")
+    if existing is None:
+        job = job_by_id(session, attempt.job_id)
+        session.add(
+            Artifact(
+                run_id=job.run_id,
+                job_id=attempt.job_id,
+                attempt_id=attempt.id,
+                path=request.path,
+                digest=digest,
+                bytes=manifest.size,
+                files=len(manifest.files),
+                skipped=[line[:500] for line in request.skipped[:100]],
+                created_at=now,
+            )
+        )
+    return ArtifactSaved(digest, manifest.size, len(manifest.files))

@@ -1,0 +1,30 @@
+"""Stores an event as it came in, once."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlmodel import Session
+
+from dstack.errors import Conflict
+from dstack.server.bus import DELIVERIES
+from dstack.server.models import Delivery
+from dstack.server.store.database import wake
+from dstack.server.store.deliveries import delivery_by_guid
+
+
+def receive_delivery(
+    session: Session, kind: str, guid: str, body: dict[str, Any], *, repo_id: int | None, sender: str, now: float
+) -> Delivery:
+    """The stored delivery: a known guid answers the one that came first. Raises Conflict when its body differs."""
+    existing = delivery_by_guid(session, guid)
+    if existing is not None:
+        if json.dumps(existing.body, sort_keys=True) != json.dumps(body, sort_keys=True):
+            raise Conflict(f"delivery {guid} came before with another content")
+        return existing
+    delivery = Delivery(guid=guid, kind=kind, repo_id=repo_id, sender=sender, body=body, received_at=now)
+    session.add(delivery)
+    session.flush()
+    wake(session, DELIVERIES)
+    return delivery

@@ -1,0 +1,103 @@
+"""Gives a run and its group the state that follows from their children, and finds what its end sets free or ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlmodel import Session
+
+from dstack.server.bus import RUNS, run_topic
+from dstack.server.decide.states import Event, fold
+from dstack.server.models import Group, JobRow, Run
+from dstack.server.store.database import wake
+from dstack.server.store.jobs import jobs_of_run
+from dstack.server.store.outbox import mark_note_outdated
+from dstack.server.store.runs import (
+    open_runs_of_concurrency_group,
+    run_by_id,
+    runs_needed_by,
+    runs_of_group,
+    runs_that_need,
+)
+from dstack.server.transitions.tags import move_tag
+from dstack.wire.states import JobState
+
+FollowUp = tuple[JobRow, Event, str]
+
+
+def settle_run(session: Session, run_id: int, now: float) -> list[FollowUp]:
+    """Fold a run's jobs into its state; answer which waiting jobs of other runs must move, how, and why in words."""
+    run = run_by_id(session, run_id)
+    jobs = jobs_of_run(session, run_id)
+    before, run.state = run.state, fold(job.state for job in jobs)
+    if run.started_at is None and any(job.state.is_live or (job.attempts and job.state.is_final) for job in jobs):
+        run.started_at = now
+    wake(session, run_topic(run.name), RUNS)
+    if run.state is before:
+        session.add(run)
+        return []
+    _say_why(run, jobs)
+    session.add(run)
+    session.flush()
+    _settle_group(session, run.group_id)
+    if not run.state.is_final:
+        return []
+    run.finished_at = now
+    mark_note_outdated(session, run, now)
+    if run.state is JobState.SUCCEEDED and run.auto_tag:
+        move_tag(session, run, run.auto_tag, by="dstack", now=now)
+    return [*_dependents(session, run), *_next_of_concurrency_group(session, run)]
+
+
+def is_ready(session: Session, run: Run) -> bool:
+    """Everything `run` needs has succeeded, and no older run of its concurrency group is open."""
+    if any(needed.state is not JobState.SUCCEEDED for needed in runs_needed_by(session, run.id or 0)):
+        return False
+    return not older_in_concurrency_group(session, run)
+
+
+def older_in_concurrency_group(session: Session, run: Run) -> list[Run]:
+    """Open runs that go before `run`."""
+    if not run.concurrency_group:
+        return []
+    open_runs = open_runs_of_concurrency_group(session, run.repo_id, run.concurrency_group)
+    return [other for other in open_runs if (other.id or 0) < (run.id or 0)]
+
+
+def _say_why(run: Run, jobs: Sequence[JobRow]) -> None:
+    telling = next((job for job in jobs if job.state is run.state and job.reason is not None), None)
+    run.reason = telling.reason if telling is not None else None
+    run.message = telling.message if telling is not None else ""
+
+
+def _settle_group(session: Session, group_id: int) -> None:
+    group = session.get(Group, group_id)
+    assert group is not None
+    group.state = fold(run.state for run in runs_of_group(session, group_id))
+    session.add(group)
+
+
+def _dependents(session: Session, ended: Run) -> list[FollowUp]:
+    follow_ups: list[FollowUp] = []
+    for run in runs_that_need(session, ended.id or 0):
+        waiting = [job for job in jobs_of_run(session, run.id or 0) if job.state is JobState.WAITING]
+        if ended.state is not JobState.SUCCEEDED:
+            event = Event.STOP if ended.state is JobState.STOPPED else Event.SKIP
+            why = f"{ended.workflow} ({ended.name}) {_ENDED[ended.state]}"
+            follow_ups += [(job, event, why) for job in waiting]
+        elif is_ready(session, run):
+            follow_ups += [(job, Event.RELEASE, "") for job in waiting]
+    return follow_ups
+
+
+def _next_of_concurrency_group(session: Session, ended: Run) -> list[FollowUp]:
+    if not ended.concurrency_group:
+        return []
+    for run in open_runs_of_concurrency_group(session, ended.repo_id, ended.concurrency_group):
+        if is_ready(session, run):
+            waiting = [job for job in jobs_of_run(session, run.id or 0) if job.state is JobState.WAITING]
+            return [(job, Event.RELEASE, "") for job in waiting]
+    return []
+
+
+_ENDED = {JobState.FAILED: "failed", JobState.STOPPED: "was stopped", JobState.SKIPPED: "was skipped"}

@@ -1,0 +1,15 @@
+"""The client API, a resource a file."""
+
+from dstack.server.web.api import artifacts, people, repos, runners, runs, server, tags
+
+OPERATIONS = [
+    *server.operations.all,
+    *runs.operations.all,
+    *artifacts.operations.all,
+    *tags.operations.all,
+    *repos.operations.all,
+    *runners.operations.all,
+    *people.operations.all,
+]
+
+__all__ = ["OPERATIONS"]

@@ -1,0 +1,106 @@
+"""Who may use the Git remote, and what a push starts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from sqlmodel import Session
+
+from dstack.errors import NotAllowed, NotFound, NotSignedIn, Unavailable
+from dstack.git.pushes import RefUpdate
+from dstack.server.bus import delivery_topic, wait_for
+from dstack.server.models import Delivery
+from dstack.server.models.delivery import DeliveryState
+from dstack.server.services.add_repo import add_repo
+from dstack.server.services.manage_users import find_caller
+from dstack.server.store.attempts import attempt_by_id
+from dstack.server.store.deliveries import delivery_by_id, groups_of_delivery
+from dstack.server.store.jobs import job_by_id
+from dstack.server.store.repos import repo_by_name
+from dstack.server.store.runs import run_by_id, runs_of_group
+from dstack.server.transitions.deliveries import receive_delivery
+from dstack.server.web.disk_space import disk_problem
+from dstack.server.web.git_remote import GitAccess
+from dstack.server.wiring import Wiring
+
+_ANSWER_S = 30.0
+
+
+class GitDoor:
+    """Answers the two questions of the Git remote."""
+
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
+
+    async def authorize(self, token: str | None, owner: str, name: str, write: bool) -> GitAccess:
+        """A user may read and push; the token of a live attempt reads its own repo. An admin's push makes the repo.
+
+        Raises NotSignedIn, NotAllowed, NotFound or Unavailable.
+        """
+        wiring = self._wiring
+        if token and "." in token:
+            return await wiring.db.read_async(lambda s: self._attempt_access(s, token, owner, name, write))
+        caller = await wiring.db.read_async(lambda s: find_caller(s, token or "", wiring.clock.now()))
+        if caller.user is None:
+            raise NotAllowed("this token does not open repositories")
+        repo = await wiring.db.read_async(lambda s: repo_by_name(s, owner, name))
+        if repo is None:
+            if not (write and caller.is_admin):
+                raise NotFound(f"there is no repo {owner}/{name}", "An admin's first push makes it.")
+            repo = await wiring.db.write_async(lambda s: add_repo(s, f"{owner}/{name}", wiring.clock.now()))
+        if not wiring.git.exists(str(repo.id)):
+            await asyncio.to_thread(wiring.git.create, str(repo.id))
+        if write and (problem := disk_problem(wiring)):
+            raise Unavailable(problem)
+        return GitAccess(str(repo.id), caller.user.name, may_push=True)
+
+    def _attempt_access(self, session: Session, token: str, owner: str, name: str, write: bool) -> GitAccess:
+        attempt_id, _, lease = token.partition(".")
+        attempt = attempt_by_id(session, attempt_id)
+        if attempt is None or attempt.state.is_final or not self._wiring.vault.is_lease(attempt_id, lease):
+            raise NotSignedIn("the job this token belongs to has ended")
+        repo = repo_by_name(session, owner, name)
+        run = run_by_id(session, job_by_id(session, attempt.job_id).run_id)
+        if repo is None or run.repo_id != repo.id:
+            raise NotFound(f"there is no repo {owner}/{name}")
+        if write:
+            raise NotAllowed("a job's token only reads")
+        return GitAccess(str(repo.id), f"attempt {attempt_id}")
+
+    async def on_push(self, repo_id: str, user: str, updates: Sequence[RefUpdate]) -> Sequence[str]:
+        """Store the delivery; then say what it started, as lines for the pusher."""
+        wiring = self._wiring
+        await asyncio.to_thread(wiring.git.adopt_head, repo_id, updates)
+        told = [u for u in updates if u.ref.startswith(("refs/heads/", "refs/tags/"))]
+        if not told:
+            return []
+        body = {"updates": [{"ref": u.ref, "old": u.old, "new": u.new} for u in told]}
+        guid, now = f"push:{wiring.clock.new_id()}", wiring.clock.now()
+        delivery = await wiring.db.write_async(
+            lambda s: receive_delivery(s, "push", guid, body, repo_id=int(repo_id), sender=user, now=now)
+        )
+        settled = await self._settled(delivery)
+        return await wiring.db.read_async(lambda s: self._lines(s, settled))
+
+    async def _settled(self, delivery: Delivery) -> Delivery:
+        wiring, delivery_id = self._wiring, delivery.id or 0
+        with wiring.bus.listen(delivery_topic(delivery_id)) as event:
+            while True:
+                delivery = await wiring.db.read_async(lambda s: delivery_by_id(s, delivery_id))
+                if delivery.state is not DeliveryState.RECEIVED or not await wait_for(event, _ANSWER_S):
+                    return delivery
+
+    def _lines(self, session: Session, delivery: Delivery) -> list[str]:
+        groups = groups_of_delivery(session, delivery.id or 0)
+        runs = [run for group in groups for run in runs_of_group(session, group.id or 0)]
+        width = max((len(run.workflow) for run in runs), default=0)
+        lines = [
+            f"{run.workflow:<{width}}  {run.name}  {run.state.value}"
+            + (f": {run.message}" if run.state.is_final and run.message else "")
+            for run in runs
+        ]
+        if runs:
+            lines.append(f"follow: {self._wiring.settings.public_url}/runs/{runs[0].name}")
+        prefix = "problem: " if delivery.state is DeliveryState.FAILED else ""
+        return lines + [f"{prefix}{line}" for line in delivery.reason.splitlines() if line]

@@ -1,0 +1,100 @@
+"""The tasks that run beside the doors: handling deliveries, assigning jobs, expiring leases, writing notes.
+
+Each has one shape: wait until woken or a while has passed, do one pass, and never die of an error.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from dstack.errors import DstackError
+from dstack.server.bus import DELIVERIES, OUTBOX, QUEUE, wait_for
+from dstack.server.handlers import HANDLERS
+from dstack.server.models import Delivery
+from dstack.server.models.delivery import DeliveryState
+from dstack.server.services.assign_jobs import assign_jobs, explain_full_disk
+from dstack.server.services.hold_lease import expire_leases
+from dstack.server.services.reconcile_heads import reconcile_heads
+from dstack.server.services.settle_delivery import note_failed_try, settle_delivery
+from dstack.server.services.write_notes import write_notes
+from dstack.server.store.deliveries import deliveries_to_handle
+from dstack.server.web.disk_space import disk_problem
+from dstack.server.wiring import Wiring
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """`one_pass` runs when `topic` is published, and at least every `every_s` seconds."""
+
+    name: str
+    topic: str
+    every_s: float
+    one_pass: Callable[[], Awaitable[None]]
+
+
+def make_workers(wiring: Wiring) -> list[Worker]:
+    """All of them, as a table."""
+
+    async def handle_deliveries() -> None:
+        while batch := await wiring.db.read_async(deliveries_to_handle):
+            for delivery in batch:
+                await asyncio.to_thread(handle_delivery, wiring, delivery)
+
+    async def assign() -> None:
+        if problem := disk_problem(wiring):
+            await wiring.db.write_async(lambda s: explain_full_disk(s, problem, wiring.clock.now()))
+        else:
+            await wiring.db.write_async(lambda s: assign_jobs(s, wiring.clock))
+
+    async def expire() -> None:
+        await wiring.db.write_async(lambda s: expire_leases(s, wiring.clock.now()))
+
+    async def notes() -> None:
+        await asyncio.to_thread(write_notes, wiring)
+
+    async def reconcile() -> None:
+        await asyncio.to_thread(reconcile_heads, wiring)
+
+    return [
+        Worker("deliveries", DELIVERIES, 30.0, handle_deliveries),
+        Worker("assign", QUEUE, 5.0, assign),
+        Worker("leases", "leases", 5.0, expire),
+        Worker("notes", OUTBOX, 15.0, notes),
+        Worker("heads", "heads", 180.0, reconcile),
+    ]
+
+
+async def run_worker(wiring: Wiring, worker: Worker) -> None:
+    """For ever; cancelled at the server's stop."""
+    with wiring.bus.listen(worker.topic) as event:
+        while True:
+            try:
+                await worker.one_pass()
+            except DstackError as error:
+                log.warning("%s: %s", worker.name, error.message, extra={"action": worker.name})
+                await asyncio.sleep(1)
+            except Exception:
+                log.exception("%s: a pass broke", worker.name, extra={"action": worker.name})
+                await asyncio.sleep(1)
+            await wait_for(event, worker.every_s)
+
+
+def handle_delivery(wiring: Wiring, delivery: Delivery) -> None:
+    """Hand a delivery to its handler; a handler that breaks is tried again, then the delivery fails with the reason."""
+    handler = HANDLERS.get(delivery.kind)
+    delivery_id, now = delivery.id or 0, wiring.clock.now()
+    if handler is None:
+        why = f"nothing handles {delivery.kind}"
+        wiring.db.write(lambda s: settle_delivery(s, delivery_id, DeliveryState.IGNORED, why, now))
+        return
+    try:
+        handler(wiring, delivery)
+    except Exception as error:
+        log.exception("delivery %s broke its handler", delivery_id, extra={"action": "delivery"})
+        problem = error.message if isinstance(error, DstackError) else f"internal error: {type(error).__name__}"
+        wiring.db.write(lambda s: note_failed_try(s, delivery_id, problem, now))
