@@ -1,0 +1,353 @@
+"""Keeps Python environments by what they resolve to, and gives each job its own, linked from the kept one.
+
+Code of strangers runs only through `Tools.run(confined=True)`, as the job's user: resolving (a setup.py may be asked)
+and building. What is shared is installed by the runner itself from exact versions, wheels only, so nothing runs. A lock
+that needs building makes an environment for its own repo and trust alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dstack.errors import Invalid
+from dstack.wire.job import PythonSpec
+from dstack_runner import argv
+from dstack_runner.interpreters import Interpreters
+from dstack_runner.jobvenv import Interpreter, make_venv
+from dstack_runner.requirements import Lock, read_lock, variables_in
+from dstack_runner.sources import Sources, gather
+from dstack_runner.workspace import remove_tree
+
+RESOLUTION_S = 24 * 3600.0  # unpinned requirements are looked up again once a day
+LOCK_LIMIT = 16 * 1024 * 1024
+
+
+class Tools(Protocol):
+    """How the environment step runs programs and speaks to the job's log."""
+
+    @property
+    def scratch(self) -> Path:
+        """A folder of this attempt that confined programs may write."""
+
+    def run(self, words: list[str], *, env: Mapping[str, str], cwd: Path, confined: bool, writable: Path | None) -> int:
+        """Run to the end, output to the job's log; the exit code. Raises when the attempt must stop."""
+
+    def read(self, words: list[str], *, env: Mapping[str, str], cwd: Path) -> tuple[int, bytes]:
+        """The same, confined, answering the output instead of logging it."""
+
+    @property
+    def shares_files(self) -> bool:
+        """Whether jobs cannot write what belongs to the runner, so that files may be linked instead of copied."""
+
+    def lend(self, folder: Path) -> None:
+        """Let confined programs own this folder."""
+
+    def seal(self, folder: Path) -> None:
+        """Take it back: nobody but the runner may write it."""
+
+    def say(self, text: str) -> None: ...
+
+    def check(self) -> None:
+        """Raises when the attempt must stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a job asks for: its spec, and where the files it names lie. `env` is what its build may see."""
+
+    checkout: Path
+    working_dir: str
+    spec: PythonSpec
+    repo: str
+    trusted: bool
+    env: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Provided:
+    """A job's own environment: its folder, and the folders it reads."""
+
+    folder: Path
+    interpreter: Interpreter
+    reads: tuple[Path, ...]
+    base: str  # key of the base it holds in use, or ""
+
+
+class Environments:
+    """Bases under `root/bases`, resolutions under `root/resolved`, downloads under `root/downloads`."""
+
+    def __init__(self, root: Path, uv: Path, *, limit_bytes: int, clock: Callable[[], float] = time.time) -> None:
+        self._root = root
+        self._uv = uv
+        self._limit = limit_bytes
+        self._clock = clock
+        self._interpreters = Interpreters(uv)
+        self._guard = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._uses: dict[str, int] = {}
+        for name in ("bases", "resolved", "downloads"):
+            (root / name).mkdir(parents=True, exist_ok=True, mode=0o755)
+
+    def provide(self, wanted: Wanted, folder: Path, tools: Tools) -> Provided:
+        """Make the job's environment in the new `folder`. Raises Invalid (the job's fault) or BuildFailed."""
+        interpreter = self._interpreters.find(wanted.spec.version)
+        sources = gather(wanted.checkout, wanted.working_dir, wanted.spec)
+        lock = self._resolve(wanted, interpreter, sources, tools) if sources.asks else Lock()
+        key = self._base(wanted, interpreter, lock, tools) if lock.pinned else ""
+        base = self._root / "bases" / key if key else None
+        try:
+            make_venv(folder, interpreter, base=base, uv=self._uv)
+            local = (*lock.local, *sources.projects)
+            if local:
+                self._install_local(wanted, folder, local, tools)
+        except BaseException:
+            self.release(key)
+            raise
+        return Provided(folder, interpreter, (interpreter.prefix, self._uv, *((base,) if base else ())), key)
+
+    def tools_of(self, version: str | None) -> tuple[Path, ...]:
+        """What making an environment for this Python version must be able to read. Raises Invalid."""
+        return (self._interpreters.find(version).prefix, self._uv)
+
+    def release(self, key: str) -> None:
+        """The job that read this base has ended."""
+        with self._guard:
+            if key:
+                self._uses[key] = max(0, self._uses.get(key, 0) - 1)
+
+    def evict(self) -> int:
+        """Delete the longest unused bases until all fit the limit; how many went."""
+        kept = []
+        for ready in (self._root / "bases").glob("*.json"):
+            kept.append((ready.stat().st_mtime, _about(ready), ready))
+        total, gone = sum(size for _, size, _ in kept), 0
+        for _, size, ready in sorted(kept):
+            if total <= self._limit:
+                break
+            with self._guard:
+                if self._uses.get(ready.stem):
+                    continue
+                ready.unlink(missing_ok=True)  # from here on nobody takes it
+            remove_tree(ready.with_suffix(""))
+            total, gone = total - size, gone + 1
+        return gone
+
+    def _resolve(self, wanted: Wanted, interpreter: Interpreter, sources: Sources, tools: Tools) -> Lock:
+        """Exact versions of everything asked for; from the record of an equal question where there is one."""
+        settings = index_settings(wanted.env, variables_in(sources.options))
+        question = _digest(
+            "resolve-1", interpreter.version, str(interpreter.executable), *sources.fingerprint, *_flat(settings)
+        )
+        record = self._root / "resolved" / f"{question}.json"
+        known = _read_record(record)
+        if known and self._clock() - known[0] < RESOLUTION_S:
+            return read_lock(known[1], sources.options)
+        tools.say("resolving the requirements")
+        code, text = self._ask(wanted, interpreter, sources, settings, tools)
+        if code == 0:
+            lock = read_lock(text, sources.options)
+            _write_record(record, self._clock(), text)
+            return lock
+        if known:
+            tools.say("the requirements could not be looked up again: using the versions found before")
+            return read_lock(known[1], sources.options)
+        raise BuildFailed(f"the requirements could not be resolved (uv ended with {code}; see the log)")
+
+    def _ask(
+        self, wanted: Wanted, interpreter: Interpreter, sources: Sources, settings: Mapping[str, str], tools: Tools
+    ) -> tuple[int, str]:
+        cwd = wanted.checkout / wanted.working_dir
+        env = {**settings, **_private_cache(tools)}
+        exported = []
+        for project in sources.locks:
+            code, out = tools.read(argv.uv_export(str(self._uv), project), env=env, cwd=cwd)
+            if code != 0:
+                return code, ""
+            exported.append(out.decode(errors="replace"))
+        if not sources.files and not sources.packages:
+            return 0, "".join(exported)
+        questions = [str(path) for path in sources.files]
+        if exported or sources.packages:
+            extra = tools.scratch / "requirements.in"
+            extra.write_text("\n".join((*exported, *sources.packages)) + "\n")
+            questions.append(str(extra))
+        output = tools.scratch / "requirements.lock"
+        output.unlink(missing_ok=True)
+        words = argv.uv_compile(str(self._uv), str(interpreter.executable), questions, output)
+        code = tools.run(words, env=env, cwd=cwd, confined=True, writable=tools.scratch)
+        if code != 0:
+            return code, ""
+        descriptor = os.open(output, os.O_RDONLY | os.O_NOFOLLOW)
+        with os.fdopen(descriptor, "rb") as file:
+            return 0, file.read(LOCK_LIMIT).decode(errors="replace")
+
+    def _base(self, wanted: Wanted, interpreter: Interpreter, lock: Lock, tools: Tools) -> str:
+        """The key of a ready base with this lock, in use by the caller; built when there is none yet."""
+        settings = index_settings(wanted.env, variables_in((*lock.options, *lock.pinned)))
+        common = _digest("base-1", interpreter.version, str(interpreter.executable), lock.text, *_flat(settings))
+        own = _digest(common, wanted.repo, "trusted" if wanted.trusted else "untrusted")
+        for key in (common, own):
+            if self._take(key):
+                return key
+        with self._building(own if not lock.wheels_only else common, tools):
+            for key in (common, own):
+                if self._take(key):
+                    return key  # another job built it while we waited
+            return self._build(interpreter, lock, settings, common, own, tools)
+
+    def _build(
+        self, interpreter: Interpreter, lock: Lock, settings: Mapping[str, str], common: str, own: str, tools: Tools
+    ) -> str:
+        tools.say(f"making an environment of {len(lock.pinned)} packages for Python {interpreter.version}")
+        started = time.monotonic()
+        for key, build in ((common, False), (own, True)):
+            if not build and not lock.wheels_only:
+                continue
+            if self._install(key, interpreter, lock, settings, build, tools):
+                tools.say(f"the environment is ready after {time.monotonic() - started:.1f} s and kept for later jobs")
+                return key
+            if not build:
+                tools.say("not everything comes as a wheel: building as the job's user")
+        raise BuildFailed("the requirements could not be installed (see the log)")
+
+    def _install(
+        self, key: str, interpreter: Interpreter, lock: Lock, settings: Mapping[str, str], build: bool, tools: Tools
+    ) -> bool:
+        folder = self._root / "bases" / key
+        if folder.exists():
+            remove_tree(folder)  # half made by an earlier process
+        make_venv(folder, interpreter, base=None, uv=None)
+        pinned = folder / "requirements.lock"
+        pinned.write_text(lock.text)
+        words = argv.uv_install(
+            str(self._uv), folder / "bin" / "python", lock=pinned, build=build, copy=not tools.shares_files
+        )
+        cache = _private_cache(tools) if build else {"UV_CACHE_DIR": str(self._root / "downloads")}
+        if build:
+            tools.lend(folder)
+        env = {**settings, **cache, "UV_INDEX_STRATEGY": "unsafe-best-match"}  # versions are exact: look everywhere
+        code = tools.run(words, env=env, cwd=folder, confined=build, writable=folder)
+        if code != 0:
+            remove_tree(folder)
+            return False
+        size = _size(folder)
+        tools.seal(folder)
+        self._ready(key).write_text(json.dumps({"bytes": size}))  # last: without it the folder counts as half made
+        return self._take(key)
+
+    def _install_local(self, wanted: Wanted, venv: Path, lines: tuple[str, ...], tools: Tools) -> None:
+        """Install the checkout's own packages into the job's environment, as the job's user."""
+        tools.say(f"installing from the checkout: {', '.join(lines)}")
+        tools.lend(venv)
+        settings = index_settings(wanted.env, frozenset())
+        words = argv.uv_install(str(self._uv), venv / "bin" / "python", lines=lines, build=True, copy=True)
+        env = {**settings, **_private_cache(tools)}
+        cwd = wanted.checkout / wanted.working_dir
+        if tools.run(words, env=env, cwd=cwd, confined=True, writable=venv) != 0:
+            raise BuildFailed(f"could not install from the checkout: {', '.join(lines)} (see the log)")
+
+    def _take(self, key: str) -> bool:
+        ready = self._ready(key)
+        with self._guard:
+            if not ready.exists():
+                return False
+            os.utime(ready)
+            self._uses[key] = self._uses.get(key, 0) + 1
+            return True
+
+    def _ready(self, key: str) -> Path:
+        return self._root / "bases" / f"{key}.json"
+
+    @contextmanager
+    def _building(self, key: str, tools: Tools) -> Iterator[None]:
+        with self._guard:
+            lock = self._locks.setdefault(key, threading.Lock())
+        while not lock.acquire(timeout=0.5):
+            tools.check()
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+class BuildFailed(Invalid):
+    """uv could not resolve or install; the job's log says why. It may have been the network."""
+
+
+def index_settings(env: Mapping[str, str], named: frozenset[str]) -> dict[str, str]:
+    """Of a job's variables, those that say where packages come from: uv's own, pip's spellings of them, and the
+    `named` ones that requirement files refer to. Nothing that could make uv run something."""
+    chosen = {
+        name: value
+        for name, value in env.items()
+        if name in _UV_INDEX
+        or (name.startswith("UV_INDEX_") and name.endswith(("_USERNAME", "_PASSWORD")))
+        or (name in named and not name.startswith(("LD_", "PYTHON", "UV_", "DSTACK_", "GIT_")) and name != "PATH")
+    }
+    for pip, uv in _PIP_INDEX.items():
+        if env.get(pip) and not any(env.get(name) for name in uv):
+            chosen[uv[0]] = env[pip]
+    return chosen
+
+
+_UV_INDEX = frozenset(
+    {"UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_INDEX", "UV_PRERELEASE", "UV_TORCH_BACKEND",
+     "UV_EXCLUDE_NEWER", "UV_OFFLINE", "UV_NO_INDEX"}
+)  # fmt: skip
+_PIP_INDEX = {
+    "PIP_INDEX_URL": ("UV_INDEX_URL", "UV_DEFAULT_INDEX"),
+    "PIP_EXTRA_INDEX_URL": ("UV_EXTRA_INDEX_URL", "UV_INDEX"),
+}
+
+
+def _private_cache(tools: Tools) -> dict[str, str]:
+    return {"UV_CACHE_DIR": str(tools.scratch / "uv-cache")}
+
+
+def _digest(*parts: str) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode("utf-8", "surrogatepass")
+        digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.hexdigest()[:40]
+
+
+def _flat(settings: Mapping[str, str]) -> list[str]:
+    return [f"{name}={value}" for name, value in sorted(settings.items())]
+
+
+def _about(ready: Path) -> int:
+    """Bytes of a base, from its record; a torn record counts as nothing and goes by its age alone."""
+    try:
+        return int(json.loads(ready.read_bytes())["bytes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
+
+
+def _size(folder: Path) -> int:
+    return sum(file.lstat().st_size for file in folder.rglob("*") if not file.is_symlink())
+
+
+def _read_record(path: Path) -> tuple[float, str] | None:
+    try:
+        data = json.loads(path.read_bytes())
+        return float(data["at"]), str(data["lock"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_record(path: Path, at: float, text: str) -> None:
+    fresh = path.with_name(f".{path.name}.{threading.get_ident()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump({"at": at, "lock": text}, file)
+    fresh.replace(path)

@@ -1,0 +1,102 @@
+"""Keeps the leases of live attempts: one call renews all of them, on a thread and a connection of its own.
+
+A failed renewal never drops a job: training goes on, and the next try follows soon. Only the server's word (or a day
+of silence) ends an attempt here.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from dstack.errors import DstackError
+from dstack.wire.runner import RENEW_EVERY_S, Renewal, Renewed, Stop
+from dstack.wire.states import Reason
+from dstack_runner.server import Server
+
+log = logging.getLogger(__name__)
+RETRY_S = 2.0
+
+
+def judge(asked: Mapping[str, str], answer: Renewed) -> tuple[Stop, ...]:
+    """What must stop after a renewal: what the server says, and what it does not know as ours any more."""
+    named = {stop.attempt for stop in answer.stops} | set(answer.held)
+    unknown = tuple(Stop(attempt, Reason.RUNNER_LOST, 0, lost=True) for attempt in asked if attempt not in named)
+    return tuple(answer.stops) + unknown
+
+
+def silent_too_long(asked: Mapping[str, str], silent_s: float, limit_s: float) -> tuple[Stop, ...]:
+    """What must stop while no server answers: everything, once the limit has passed."""
+    if silent_s < limit_s:
+        return ()
+    return tuple(Stop(attempt, Reason.RUNNER_LOST, 0, lost=True) for attempt in asked)
+
+
+class LeaseKeeper:
+    """Renews what it holds every `every_s` seconds, from `start` to `close`; `on_stop` is called from its thread."""
+
+    def __init__(
+        self,
+        server: Server,
+        on_stop: Callable[[Stop], None],
+        *,
+        offline_limit_s: float,
+        every_s: float = RENEW_EVERY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._server = server
+        self._on_stop = on_stop
+        self._offline_limit_s = offline_limit_s
+        self._every_s = every_s
+        self._clock = clock
+        self._leases: dict[str, str] = {}
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._last_good = clock()
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout=20)
+        self._server.close()
+
+    def hold(self, attempt: str, lease: str) -> None:
+        with self._lock:
+            if not self._leases:
+                self._last_good = self._clock()  # silence counts from the first lease on
+            self._leases[attempt] = lease
+
+    def drop(self, attempt: str) -> None:
+        with self._lock:
+            self._leases.pop(attempt, None)
+
+    def renew_once(self) -> bool:
+        """One renewal of everything held; False when it failed. Its consequences are told to `on_stop`."""
+        with self._lock:
+            asked = dict(self._leases)
+        if not asked:
+            return True
+        try:
+            stops = judge(asked, self._server.renew(Renewal(asked)))
+        except DstackError as error:
+            silent_s = self._clock() - self._last_good
+            log.warning("leases not renewed for %.0f s, jobs go on: %s", silent_s, error.message)
+            for stop in silent_too_long(asked, silent_s, self._offline_limit_s):
+                self._on_stop(stop)
+            return False
+        self._last_good = self._clock()
+        for stop in stops:
+            self._on_stop(stop)
+        return True
+
+    def _run(self) -> None:
+        wait_s = self._every_s
+        while not self._closed.wait(wait_s):
+            good = self.renew_once()
+            wait_s = self._every_s if good else min(RETRY_S, self._every_s)

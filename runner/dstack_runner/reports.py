@@ -1,0 +1,93 @@
+"""Tells the server how an attempt moves on, in order and on a thread of its own, so that no step waits for an answer.
+
+States that pile up while a call is under way are sent as the newest alone. Metric points go by number: a repetition
+stores nothing twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from dstack.errors import DstackError, LeaseLost
+from dstack.wire.runner import MetricPoint, MetricsReport, StateReport
+from dstack_runner.server import Server, persist
+
+log = logging.getLogger(__name__)
+BATCH = 1000
+EVERY_S = 1.0
+
+
+class Reporter:
+    """`say` states as they come; `collect` is asked for new metric points every second. `close` sends what is left."""
+
+    def __init__(
+        self,
+        server: Server,
+        attempt: str,
+        lease: str,
+        *,
+        collect: Callable[[], tuple[MetricPoint, ...]],
+        on_lost: Callable[[], None],
+        give_up: threading.Event,
+    ) -> None:
+        self._server = server
+        self._attempt = attempt
+        self._lease = lease
+        self._collect = collect
+        self._on_lost = on_lost
+        self._give_up = give_up
+        self._state: StateReport | None = None
+        self._points: list[MetricPoint] = []
+        self._last: tuple[MetricPoint, ...] = ()
+        self._sent = 0
+        self._change = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._run, name=f"reports-{attempt}", daemon=True)
+        self._thread.start()
+
+    def say(self, report: StateReport) -> None:
+        with self._change:
+            self._state = report
+            self._change.notify()
+
+    def close(self, last: tuple[MetricPoint, ...] = ()) -> None:
+        """Send the `last` points and end. States not sent yet are dropped: the end of the attempt overtakes them."""
+        with self._change:
+            self._last = last
+            self._closing = True
+            self._change.notify()
+        self._thread.join()
+        self._server.close()
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._change:
+                    if self._state is None and not self._closing:
+                        self._change.wait(EVERY_S)
+                    state, self._state = self._state, None
+                    closing = self._closing
+                if state is not None and not closing:
+                    self._persist(partial(self._server.state, self._attempt, self._lease, state))
+                self._points.extend(self._last if closing else self._collect())
+                self._send_points()
+                if closing:
+                    return
+        except LeaseLost:
+            self._on_lost()
+        except DstackError as error:
+            log.warning("attempt %s: reports ended: %s", self._attempt, error.message)
+
+    def _send_points(self) -> None:
+        while self._points:
+            batch = tuple(self._points[:BATCH])
+            report = MetricsReport(self._sent, batch)
+            self._persist(partial(self._server.metrics, self._attempt, self._lease, report))
+            self._sent += len(batch)
+            del self._points[: len(batch)]
+
+    def _persist(self, call: Callable[[], None]) -> None:
+        persist(call, self._give_up, on_wait=lambda error: log.info("%s: %s", self._attempt, error.message))

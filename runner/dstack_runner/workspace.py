@@ -1,0 +1,172 @@
+"""Gives every attempt a checkout of its own: a small repository that borrows its objects from the runner's mirror.
+
+The mirror (one bare repository per repo and trust) fetches a commit only when it is missing. Finished attempts are
+renamed into a trash and deleted when the runner idles: ext4 avoids inodes freed in the last minute, so deleting just
+before a checkout makes that checkout many times slower. Nothing of a credential is ever written here.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+from dstack.errors import GitFailed, Invalid
+from dstack.git.run import git, git_result
+from dstack_runner import argv
+from dstack_runner.session import check_attempt, short_key
+
+FETCH_LIMIT_S = 3600.0
+KNOWN_COMMITS = 4096
+TRASH_MAX = 400
+_HEX = frozenset("0123456789abcdef")
+
+
+class Workspaces:
+    """Mirrors under `root/mirrors`, attempts under `root/attempts`, what is to be deleted under `root/trash`."""
+
+    def __init__(self, root: Path) -> None:
+        self._mirrors = root / "mirrors"
+        self._attempts = root / "attempts"
+        self._trash = root / "trash"
+        for folder in (self._mirrors, self._attempts, self._trash):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+        self._guard = threading.Lock()
+        self._locks: dict[str, threading.Lock] = {}
+        self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
+        self._discarded = 0
+
+    def attempt_folder(self, attempt: str) -> Path:
+        """A fresh folder for everything of one attempt."""
+        folder = self._attempts / check_attempt(attempt)
+        if folder.exists():
+            self.discard(attempt)  # an earlier process left it
+        folder.mkdir(mode=0o711)
+        return folder
+
+    def mirror(self, repo: str, trusted: bool) -> Path:
+        """Where the objects of a repo are kept; a fork's untrusted commits have a mirror of their own."""
+        return self._mirrors / f"{short_key(repo, 'trusted' if trusted else 'untrusted')}.git"
+
+    def fetch(self, mirror: Path, url: str, token: str, sha: str, branch: str) -> bool:
+        """Make sure the mirror has the commit; whether it had to be fetched. Raises GitFailed, Invalid."""
+        check_sha(sha)
+        with self._lock_of(mirror):
+            if self._has(mirror, sha):
+                return False
+            if not (mirror / "objects").is_dir():
+                _make_mirror(mirror, sha)
+            git(
+                argv.git_fetch(url, sha, f"refs/fetched/{short_key(branch)}"),
+                cwd=mirror,
+                env=argv.clone_credential(url, token),
+                timeout_s=FETCH_LIMIT_S,
+            )
+            if not self._has(mirror, sha):
+                raise GitFailed(f"the server sent no commit {sha}")
+            return True
+
+    def fill(self, checkout: Path, mirror: Path, sha: str) -> None:
+        """Write the files of the commit into the new folder `checkout`, which becomes its own repository."""
+        inner = checkout / ".git"
+        (inner / "objects" / "info").mkdir(parents=True)
+        (inner / "refs" / "heads").mkdir(parents=True)
+        (inner / "info").mkdir()
+        for name, text in argv.git_files(check_sha(sha)).items():
+            (inner / name).write_text(text)
+        (inner / "objects" / "info" / "alternates").write_text(f"{mirror / 'objects'}\n")
+        git(argv.git_fill(sha), cwd=checkout, env={"GIT_DIR": str(inner), "GIT_WORK_TREE": str(checkout)})
+
+    def discard(self, attempt: str) -> None:
+        """Move an attempt's folder out of the way; it is deleted later."""
+        folder = self._attempts / check_attempt(attempt)
+        with self._guard:
+            self._discarded += 1
+            number = self._discarded
+        try:
+            folder.rename(self._trash / f"{attempt}.{time.time_ns()}.{number}")
+        except FileNotFoundError:
+            pass  # it never came to a folder
+
+    def discard_all(self) -> None:
+        """At start: what an earlier process left."""
+        for folder in self._attempts.iterdir():
+            self.discard(folder.name)
+
+    def trash_size(self) -> int:
+        return sum(1 for _ in os.scandir(self._trash))
+
+    def empty_trash(self, go_on: Callable[[], bool]) -> int:
+        """Delete what was discarded while `go_on` says so; how many folders went."""
+        count = 0
+        for folder in sorted(self._trash.iterdir()):
+            if not go_on():
+                break
+            remove_tree(folder)
+            count += 1
+        return count
+
+    def _has(self, mirror: Path, sha: str) -> bool:
+        key = (mirror.name, sha)
+        with self._guard:
+            if key in self._known:
+                self._known.move_to_end(key)
+                return True
+        if not (mirror / "objects").is_dir() or git_result(argv.git_has(sha), cwd=mirror)[0] != 0:
+            return False
+        with self._guard:
+            self._known[key] = None
+            if len(self._known) > KNOWN_COMMITS:
+                self._known.popitem(last=False)
+        return True
+
+    def _lock_of(self, mirror: Path) -> threading.Lock:
+        with self._guard:
+            return self._locks.setdefault(mirror.name, threading.Lock())
+
+
+def check_sha(sha: str) -> str:
+    if len(sha) not in (40, 64) or not set(sha) <= _HEX:
+        raise Invalid(f"{sha!r} is not a commit id", "it has 40 or 64 lower-case hexadecimal digits")
+    return sha
+
+
+def _make_mirror(mirror: Path, sha: str) -> None:
+    shutil.rmtree(mirror, ignore_errors=True)  # an interrupted start of it
+    fresh = mirror.with_suffix(".new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    form = "sha256" if len(sha) == 64 else "sha1"
+    git(["init", "--quiet", "--bare", f"--object-format={form}", "--template=", "--", str(fresh)], cwd=mirror.parent)
+    fresh.rename(mirror)
+
+
+def give(folder: Path, uid: int, gid: int) -> None:
+    """Hand a folder with all below it to a user. Nothing of that user may run yet, or links could be swapped in."""
+    os.chown(folder, uid, gid, follow_symlinks=False)
+    for _, folders, files, descriptor in os.fwalk(folder, follow_symlinks=False):
+        for name in (*folders, *files):
+            os.chown(name, uid, gid, dir_fd=descriptor, follow_symlinks=False)
+
+
+def remove_tree(folder: Path) -> None:
+    """Delete a folder that hostile code has filled: closed folders are opened, links are not followed."""
+
+    def open_and_retry(function: Callable[..., object], path: str, _error: object) -> None:
+        parent = Path(path).parent
+        for closed in (parent, Path(path)):
+            if closed.is_dir() and not closed.is_symlink():
+                closed.chmod(stat.S_IRWXU)
+        if function is os.rmdir or function is os.unlink:
+            function(path)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(folder, onerror=open_and_retry)
