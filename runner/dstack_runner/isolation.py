@@ -21,8 +21,9 @@ from dstack_runner.mounts import BIND, COVER, LINK
 # (kind, target, source, writable), as `mounts.enter` takes them.
 Step = tuple[str, str, str, bool]
 
-_TMP_PLACES = ("/tmp", "/var/tmp")  # noqa: S108  every job gets its own in these places
-_SHARED_MEMORY = "/dev/shm"  # noqa: S108
+# Where everybody may write: every job gets its own, or what it leaves would wait there for the next.
+_ON_DISK = ("/tmp", "/var/tmp")  # noqa: S108
+_IN_MEMORY = ("/dev/shm", "/dev/mqueue", "/run/lock")  # noqa: S108
 _OPEN_MODE, _TMP_MODE = "0755", "1777"
 _MAX_LINKS = 40  # as the kernel
 
@@ -90,10 +91,10 @@ def _candidates(needs: Iterable[Need], covers: Iterable[str], own: Iterable[Step
 
 
 def own_places(tmp: Path | None) -> list[Step]:
-    """The job's own temporary folders: `tmp`, or fresh ones in memory; shared memory is always fresh."""
+    """The job's own folders where everybody may write: `tmp` or fresh ones in memory, and always fresh shared memory."""
     kind, source = (BIND, str(_there(tmp))) if tmp else (COVER, _TMP_MODE)
-    steps = [(kind, place, source, True) for place in _TMP_PLACES if _is_own_folder(place)]
-    return steps + [(COVER, _SHARED_MEMORY, _TMP_MODE, True)] * _is_own_folder(_SHARED_MEMORY)
+    on_disk = [(kind, place, source, True) for place in _ON_DISK if _is_folder(place)]
+    return on_disk + [(COVER, place, _TMP_MODE, True) for place in _IN_MEMORY if _is_folder(place)]
 
 
 def closed_above(paths: Iterable[str], user: JobUser) -> list[str]:
@@ -151,7 +152,7 @@ def _real_target(mount: Mount) -> str:
     return target
 
 
-def _is_own_folder(place: str) -> bool:
+def _is_folder(place: str) -> bool:
     return os.path.isdir(place) and not os.path.islink(place)
 
 
