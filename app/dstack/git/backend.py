@@ -14,6 +14,8 @@ from dstack.git.run import config_environment, git_environment
 
 UPLOAD, RECEIVE = "git-upload-pack", "git-receive-pack"
 
+# The rest of the server's environment is kept back: a CONTENT_LENGTH in it would be believed, and it has secrets.
+_INHERITED = ("PATH", "TMPDIR", "LD_LIBRARY_PATH", "LC_ALL")
 _PROTOCOL = re.compile(r"[a-z0-9=:.-]{1,64}\Z")
 # Old but harmless: repositories with a long history have such objects, and other hosts take them too.
 _TOLERATED = ("zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate", "missingEmail")
@@ -70,7 +72,9 @@ def backend_environment(
         env["HTTP_CONTENT_ENCODING"] = "gzip"
     if _PROTOCOL.match(headers.get("git-protocol", "")):
         env["GIT_PROTOCOL"] = headers["git-protocol"]
-    return git_environment({**env, **config_environment(settings)})
+    clean = git_environment({**env, **config_environment(settings)})
+    kept = (*_INHERITED, *env)
+    return {key: value for key, value in clean.items() if key.startswith("GIT_") or key in kept}
 
 
 def read_head(head: bytes) -> tuple[int, list[tuple[bytes, bytes]]]:

@@ -30,6 +30,8 @@ class Origin(NamedTuple):
 
 def repo_from_url(url: str) -> Origin | None:
     """The repo an `origin` address names; None when it names none (a folder, a strange scheme, more than two parts)."""
+    if not url.isprintable():
+        return None
     found = _from_scp(url) if "://" not in url else _from_address(url)
     if found is None:
         return None
