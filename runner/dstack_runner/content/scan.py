@@ -7,6 +7,7 @@ the commit already). The job is over or stopped when this runs, yet nothing here
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -25,6 +26,8 @@ THREADS = min(4, os.cpu_count() or 1)
 LARGE_BYTES = 1024 * 1024  # from here on a file is hashed in a thread: hashing large pieces lets others run
 SPARSE_BYTES = 1024**3  # a file this large whose blocks are mostly holes is a mistake or a trap, not a model
 SPARSE_SHARE = 16
+# What a file answers that became a link, a folder or nothing between two looks at it.
+_RACES = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.EISDIR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +57,18 @@ def scan(
     pattern = read_pattern(spec_path)
     walk = _Walk(tracked)
     with opened(open_root(root)) as root_fd:
-        found = list(walk.below(root_fd, pattern))
-        if not found and not walk.links and not walk.tracked_seen and not walk.folders_seen:
-            raise Invalid(
-                f"artifact {spec_path!r}: there is no such file or folder after the job",
-                "the path is relative to the checkout; did the job write it elsewhere?" + walk.why(),
-            )
         try:
+            found = list(walk.below(root_fd, pattern))
             entries = _hash_all(root_fd, found, on_bytes)
-        except FileNotFoundError as error:
-            raise _changed(str(error.filename)) from None
+        except OSError as error:
+            if error.errno in _RACES:
+                raise _changed(str(error.filename or spec_path)) from None
+            raise
+    if not found and not walk.has_seen_any():
+        raise Invalid(
+            f"artifact {spec_path!r}: there is no such file or folder after the job",
+            "the path is relative to the checkout; did the job write it elsewhere?" + walk.why(),
+        )
     files = sorted([*entries, *walk.links], key=lambda entry: entry.path.encode())
     return Scan(root, spec_path, Manifest(tuple(files)), tuple(walk.skipped))
 
@@ -76,8 +81,7 @@ class _Walk:
         self._count = 0
         self.links: list[FileEntry] = []
         self.skipped: list[str] = []
-        self.tracked_seen = False
-        self.folders_seen = False
+        self._seen = False
 
     def below(self, root_fd: int, pattern: Pattern) -> Iterator[_Found]:
         """Files the pattern names, from the deepest folder that all of them lie in."""
@@ -88,12 +92,16 @@ class _Walk:
         with opened(folder_fd):
             yield from self._folder(folder_fd, pattern.folder, pattern)
 
+    def has_seen_any(self) -> bool:
+        """Whether the path named anything at all, were it only an empty folder or a file that Git has."""
+        return bool(self.links) or self._seen
+
     def why(self) -> str:
         return "; skipped: " + "; ".join(self.skipped[:5]) if self.skipped else ""
 
     def _folder(self, fd: int, at: str, pattern: Pattern) -> Iterator[_Found]:
         if pattern.takes(at):
-            self.folders_seen = True
+            self._seen = True
         with os.scandir(fd) as entries:
             names = sorted(entry.name for entry in entries)
         for name in names:
@@ -117,7 +125,7 @@ class _Walk:
 
     def _leaf(self, fd: int, name: str, path: str, info: os.stat_result) -> Iterator[_Found]:
         if path in self._tracked:
-            self.tracked_seen = True
+            self._seen = True
             return
         try:
             check_path(path)
@@ -148,8 +156,8 @@ class _Walk:
         self.links.append(FileEntry(path, target=target))
 
     def _skip(self, path: str, why: str) -> None:
-        text = path.encode("utf-8", "backslashreplace").decode()
-        self.skipped.append(f"{text}: {why.encode('utf-8', 'backslashreplace').decode()}")
+        shown = path if path.isprintable() else repr(path)[1:-1]
+        self.skipped.append(f"{shown}: {why}")
 
 
 def _kind(mode: int) -> str:
