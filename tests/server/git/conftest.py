@@ -6,12 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from served_git import Clone, Served, serve
+from served_git import Clone, Host, Served
+
+
+@pytest.fixture(scope="session")
+def host() -> Iterator[Host]:
+    host = Host()
+    yield host
+    host.stop()
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    yield from serve(tmp_path / "server")
+def served(host: Host, tmp_path: Path) -> Served:
+    return host.serve(tmp_path / "server")
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
@@ -73,19 +74,32 @@ class Served:
         return f"http://any:{token}@127.0.0.1:{self.port}/git/{name}.git"
 
 
-def serve(root: Path, limits: GitLimits | None = None) -> Iterator[Served]:
-    door = Door(LocalGit(root / "repositories"))
-    remote = GitRemote(door.repositories, door.authorize, door.on_push, root / "hooks", limits)
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        app = Starlette(routes=[Mount("/git", app=remote)])
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
-        thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-        thread.start()
-        wait_for(lambda: server.started)
-        yield Served(door, remote, listener.getsockname()[1])
-        server.should_exit = True
-        thread.join(10)
+class Host:
+    """One uvicorn for all tests; each test puts its own remote behind it."""
+
+    def __init__(self) -> None:
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.remote: GitRemote | None = None
+        app = Starlette(routes=[Mount("/git", app=self.answer)])
+        config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, args=([self.listener],), daemon=True)
+        self.thread.start()
+        wait_for(lambda: self.server.started)
+
+    async def answer(self, scope: Any, receive: Any, send: Any) -> None:
+        assert self.remote is not None
+        await self.remote(scope, receive, send)
+
+    def serve(self, root: Path, limits: GitLimits | None = None) -> Served:
+        door = Door(LocalGit(root / "repositories"))
+        self.remote = GitRemote(door.repositories, door.authorize, door.on_push, root / "hooks", limits)
+        return Served(door, self.remote, self.listener.getsockname()[1])
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(10)
+        self.listener.close()
 
 
 def wait_for(condition: Callable[[], object], timeout_s: float = 10.0) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from served_git import READER, Clone, Served, serve, wait_for
+from served_git import READER, Clone, Host, Served, wait_for
 
 from dstack.errors import Conflict
 from dstack.server.web.git_remote import GitLimits
@@ -19,9 +18,9 @@ REPO = "local-demo"
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[Served]:
+def small(host: Host, tmp_path: Path) -> Served:
     """A server with little patience."""
-    yield from serve(tmp_path / "small", GitLimits(processes=1, push_bytes=300_000, idle_s=5.0, answer_s=0.05))
+    return host.serve(tmp_path / "small", GitLimits(processes=1, push_bytes=300_000, idle_s=5.0, answer_s=0.05))
 
 
 def test_a_first_push_makes_the_repo_and_prints_what_it_started(served: Served, clone: Clone) -> None:
@@ -256,7 +255,7 @@ def test_pushes_wait_for_a_slot(small: Served, tmp_path: Path) -> None:
 
 
 def test_neither_the_machine_nor_the_environment_silences_the_hooks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "machine"
     home.mkdir()
@@ -271,9 +270,9 @@ def test_neither_the_machine_nor_the_environment_silences_the_hooks(
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     monkeypatch.setenv("GIT_CONFIG_KEY_0", "core.hooksPath")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", "/dev/null")
-    for served in serve(tmp_path / "server"):
-        served.door.lines = ["heard"]
-        clone = Clone(tmp_path / "home" / "c", served.url())
-        sha = clone.commit()
-        assert "dstack: heard" in clone.push().stderr
-        assert served.repositories.snapshot(REPO, sha, ["train.py"]).files == {"train.py": b"change"}
+    served = host.serve(tmp_path / "server")
+    served.door.lines = ["heard"]
+    clone = Clone(tmp_path / "home" / "c", served.url())
+    sha = clone.commit()
+    assert "dstack: heard" in clone.push().stderr
+    assert served.repositories.snapshot(REPO, sha, ["train.py"]).files == {"train.py": b"change"}

@@ -9,13 +9,13 @@ import http.client
 import os
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
-from served_git import READER, WRITER, Clone, Served, serve, wait_for
+from served_git import READER, WRITER, Clone, Host, Served, wait_for
 
 from dstack.server.web.git_remote import GitLimits
 
@@ -24,8 +24,8 @@ PUSH = "/git/local/demo.git/git-receive-pack"
 
 
 @pytest.fixture
-def hasty(tmp_path: Path) -> Iterator[Served]:
-    yield from serve(tmp_path / "hasty", GitLimits(idle_s=0.3))
+def hasty(host: Host, tmp_path: Path) -> Served:
+    return host.serve(tmp_path / "hasty", GitLimits(idle_s=0.3))
 
 
 def git_processes() -> list[psutil.Process]:
