@@ -45,8 +45,14 @@ class Settings(BaseSettings):
 
     @property
     def public_url(self) -> str:
+        """The address people see: `url`, else the local one."""
+        return self.url or self.local_url
+
+    @property
+    def local_url(self) -> str:
+        """How a process on this machine reaches the server."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104 - compared, not bound
-        return self.url or f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
 
 def load_settings(**flags: object) -> Settings:

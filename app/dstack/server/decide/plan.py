@@ -84,6 +84,7 @@ class Occasion:
     trigger: Trigger
     key: str | None = None
     schedule_time: str = ""
+    wheel: str = ""  # a requirement line for this version of dstack, for custom providers
 
 
 def plan_runs(
@@ -129,7 +130,7 @@ def plan_run(
     return RunPlan(
         name=run_name,
         workflow=workflow.name,
-        jobs=_jobs(resolved, project),
+        jobs=_jobs(resolved, project, occasion.wheel),
         variables=dict(resolved.variables),
         inputs=tuple(_input(dependency, in_group) for dependency in resolved.depends_on),
         auto_tag=resolved.tag if on_default else None,
@@ -141,10 +142,10 @@ def plan_run(
     )
 
 
-def _jobs(resolved: Resolved, project: Project | None) -> tuple[Job, ...]:
+def _jobs(resolved: Resolved, project: Project | None, wheel: str) -> tuple[Job, ...]:
     definition = project.providers.get(resolved.provider.name) if project is not None else None
     if definition is not None:
-        return (provider_job(resolved, definition),)
+        return (provider_job(resolved, definition, wheel),)
     if resolved.provider.repo:
         raise ConfigProblems(
             f"workflow {resolved.workflow}: providers of other repositories ({resolved.provider.repo}) are not "

@@ -11,6 +11,7 @@ from dstack.server.handlers.registry import handles
 from dstack.server.handlers.start_runs import group_of, read_project_at, write_groups
 from dstack.server.models import Delivery, Repo, Run
 from dstack.server.models.delivery import DeliveryState
+from dstack.server.services.build_wheel import wheel_requirement
 from dstack.server.services.settle_delivery import settle_delivery
 from dstack.server.store.repos import repo_by_id
 from dstack.server.wiring import Wiring
@@ -30,6 +31,7 @@ def handle_manual(wiring: Wiring, delivery: Delivery) -> None:
         branch=request.branch,
         default_branch=wiring.git.default_branch(str(repo.id)),
         trigger=Trigger.MANUAL,
+        wheel=wheel_requirement(wiring.settings.public_url),
     )
 
     def plans() -> list[GroupPlan]:

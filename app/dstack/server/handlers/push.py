@@ -11,6 +11,7 @@ from dstack.server.handlers.registry import handles
 from dstack.server.handlers.start_runs import plan_event, write_groups
 from dstack.server.models import Delivery, Repo, Run
 from dstack.server.models.delivery import DeliveryState
+from dstack.server.services.build_wheel import wheel_requirement
 from dstack.server.services.settle_delivery import settle_delivery
 from dstack.server.store.heads import note_head
 from dstack.server.store.repos import repo_by_id
@@ -66,6 +67,7 @@ def _plan_update(
         branch=branch,
         default_branch=default_branch,
         trigger=Trigger.PUSH,
+        wheel=wheel_requirement(wiring.settings.public_url),
         key=f"push:{repo.id}:{ref}:{new}",
     )
     try:

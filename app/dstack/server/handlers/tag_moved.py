@@ -11,6 +11,7 @@ from dstack.server.handlers.registry import handles
 from dstack.server.handlers.start_runs import plan_event, write_groups
 from dstack.server.models import Delivery, Run
 from dstack.server.models.delivery import DeliveryState
+from dstack.server.services.build_wheel import wheel_requirement
 from dstack.server.services.settle_delivery import settle_delivery
 from dstack.server.store.repos import repo_by_id
 from dstack.server.wiring import Wiring
@@ -30,7 +31,15 @@ def handle_tag_moved(wiring: Wiring, delivery: Delivery) -> None:
         if sha is None:
             why.append(f"the default branch {branch} does not exist")
             return []
-        occasion = Occasion(repo.full_name, sha, branch, branch, Trigger.TAG_MOVED, key=delivery.guid)
+        occasion = Occasion(
+            repo.full_name,
+            sha,
+            branch,
+            branch,
+            Trigger.TAG_MOVED,
+            key=delivery.guid,
+            wheel=wheel_requirement(wiring.settings.public_url),
+        )
         event = Event(trigger=Trigger.TAG_MOVED, branch=branch, default_branch=branch, tag_moved=delivery.body["tag"])
         try:
             outcome = plan_event(wiring, repo, delivery, occasion, event)

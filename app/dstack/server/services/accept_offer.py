@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlmodel import Session
 
 from dstack.errors import Invalid, LeaseLost
-from dstack.language import fill_attempt
+from dstack.providers import fill_attempt
 from dstack.server.decide.states import Event
 from dstack.server.models import Attempt, JobRow, Repo, Run, Runner
 from dstack.server.store.artifacts import artifacts_of_runs

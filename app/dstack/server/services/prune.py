@@ -72,4 +72,3 @@ def _prune_commits(wiring: Wiring, gone: list[Run]) -> None:
         wiring.git.keep_all(repo_id, wiring.db.read(partial(commits_kept, repo_id=repo.id or 0)))
         wiring.git.drop(repo_id, [run.name for run in gone if run.repo_id == repo.id])
         wiring.git.tidy(repo_id, always=True)
-

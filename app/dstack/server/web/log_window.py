@@ -22,8 +22,8 @@ Read = Callable[[int, int], bytes]
 class LineIndex:
     """Counts the lines of one growing log: a checkpoint every MiB, each byte read for it once."""
 
-    def __init__(self, read: Read) -> None:
-        self._read = read
+    def __init__(self, read: Read, stride: int = _STRIDE) -> None:
+        self._read, self._stride = read, stride
         self._counts = [0]  # newlines before each multiple of the stride
         self._lock = threading.Lock()
 
@@ -31,8 +31,8 @@ class LineIndex:
         """Newlines in the first `offset` bytes, all of which must be stored."""
         with self._lock:
             self._extend(offset)
-            base = offset // _STRIDE
-            return self._counts[base] + self._read(base * _STRIDE, offset).count(b"\n")
+            base = offset // self._stride
+            return self._counts[base] + self._read(base * self._stride, offset).count(b"\n")
 
     def start_of(self, line: int, size: int) -> int:
         """Where line number `line` (from 1) starts within the first `size` bytes; `size` if there are fewer lines."""
@@ -42,18 +42,18 @@ class LineIndex:
             self._extend(size)
             base = bisect_left(self._counts, line - 1) - 1
             missing = line - 1 - self._counts[base]
-            data = self._read(base * _STRIDE, min(size, (base + 1) * _STRIDE))
+            data = self._read(base * self._stride, min(size, (base + 1) * self._stride))
             at = -1
             for _ in range(missing):
                 at = data.find(b"\n", at + 1)
                 if at < 0:
                     return size
-            return base * _STRIDE + at + 1
+            return base * self._stride + at + 1
 
     def _extend(self, offset: int) -> None:
-        while len(self._counts) <= offset // _STRIDE:
-            start = (len(self._counts) - 1) * _STRIDE
-            self._counts.append(self._counts[-1] + self._read(start, start + _STRIDE).count(b"\n"))
+        while len(self._counts) <= offset // self._stride:
+            start = (len(self._counts) - 1) * self._stride
+            self._counts.append(self._counts[-1] + self._read(start, start + self._stride).count(b"\n"))
 
 
 class LineIndexes:

@@ -41,7 +41,7 @@ def summary(points: list[Point]) -> Summary | None:
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Round numbers that cover `low` to `high` in steps of 1, 2 or 5 times a power of ten."""
-    if not (high > low):
+    if high - low <= 1e-9 * max(abs(low), abs(high), 1e-280):  # all alike: floating point cannot tell ticks apart
         spread = abs(low) * 0.1 or 1.0
         low, high = low - spread, high + spread
     span = high / about - low / about

@@ -71,27 +71,32 @@ class Explanation:
     command: str = ""
 
 
-_REASONS: Final[dict[str, tuple[str, str]]] = {
-    "exit_code": ("A command ended with an error.", "The end of the log says which one. Fix it and push again."),
-    "timeout": ("It ran into its timeout.", "Raise `timeout` of the workflow, or make the job shorter."),
-    "out_of_memory": ("The machine ran out of memory.", "Ask for more with `resources: {memory: ...}`."),
-    "runner_lost": ("The runner vanished.", "See the Runners page; restart the run when a runner is back."),
-    "preempted": ("The machine was taken away.", "Restart the run to try on another machine."),
-    "canceled_by": ("It was stopped by hand.", ""),
-    "superseded_by": ("A newer run of the same concurrency group replaced it.", ""),
-    "dependency_failed": ("A run it needs did not succeed.", "Open the run it needs; restart that one first."),
-    "not_needed": ("It was not needed.", ""),
-    "checkout": ("The commit could not be checked out.", "See the log; the commit must still be in the repo."),
-    "environment": ("The environment could not be made.", "See the log; check the workflow's requirements."),
-    "inputs": ("An input could not be mounted.", "See the log; an input may clash with a file tracked by Git."),
-    "artifacts": ("An artifact could not be saved.", "See the log; check the workflow's `artifacts` paths."),
-    "disk_full": ("The disk is full.", "Make room (`dstack prune`), then restart the run."),
-    "config": ("The workflow file has a problem.", "Check it with `dstack lint`, commit and push again."),
-    "no_such_tag": ("A tag it depends on does not exist.", "Run the workflow that makes it, then restart this run."),
+# Reason -> what happened, what to do, a command that does it.
+_REASONS: Final[dict[str, tuple[str, str, str]]] = {
+    "exit_code": ("A command ended with an error.", "The end of the log says more. Fix it and push again.", ""),
+    "timeout": ("It ran into its timeout.", "Raise `timeout` of the workflow, or make the job shorter.", ""),
+    "out_of_memory": ("The machine ran out of memory.", "Ask for more with `resources: {memory: ...}`.", ""),
+    "runner_lost": ("The runner vanished.", "See the Runners page; restart the run when a runner is back.", ""),
+    "preempted": ("The machine was taken away.", "Restart the run to try on another machine.", ""),
+    "canceled_by": ("It was stopped by hand.", "", ""),
+    "superseded_by": ("A newer run of the same concurrency group replaced it.", "", ""),
+    "dependency_failed": ("A run it needs did not succeed.", "Open the run it needs; restart that one first.", ""),
+    "not_needed": ("It was not needed.", "", ""),
+    "checkout": ("The commit could not be checked out.", "See the log; the commit must still be in the repo.", ""),
+    "environment": ("The environment could not be made.", "See the log; check the workflow's requirements.", ""),
+    "inputs": ("An input could not be mounted.", "See the log; an input may clash with a file tracked by Git.", ""),
+    "artifacts": ("An artifact could not be saved.", "See the log; check the workflow's `artifacts` paths.", ""),
+    "disk_full": ("The disk is full.", "Make room, then restart the run.", "dstack prune"),
+    "config": ("The workflow file has a problem.", "Check it, commit and push again.", "dstack lint"),
+    "no_such_tag": (
+        "A tag it depends on does not exist.",
+        "Run the workflow that makes it, then restart this run.",
+        "",
+    ),
 }
 
 
-def explain(state: str, reason: str, *, name: str = "", message: str = "", exit_code: int | None = None) -> Explanation:
+def explain(state: str, reason: str, *, message: str = "", exit_code: int | None = None) -> Explanation:
     """Why a run or job is in `state`. `reason` is one of the fixed list, with free text after `:` or a blank, or, while
     it is queued or waiting, a sentence already."""
     key, detail = _split(reason)
@@ -99,12 +104,11 @@ def explain(state: str, reason: str, *, name: str = "", message: str = "", exit_
         return Explanation("")
     if key not in _REASONS:
         return Explanation(_sentence(": ".join(part for part in (reason, message) if part)))
-    text, advice = _REASONS[key]
+    text, advice, command = _REASONS[key]
     if key == "exit_code" and exit_code is not None:
         text = f"A command ended with exit code {exit_code}{_signal(exit_code)}."
     extra = message or detail
-    restart = f"dstack restart {name}" if name and advice and key != "config" else ""
-    return Explanation(f"{text} {_sentence(extra)}".strip(), advice, restart)
+    return Explanation(f"{text} {_sentence(extra)}".strip(), advice, command)
 
 
 def with_code(text: str) -> Markup:

@@ -1,0 +1,97 @@
+"""The ASGI application: every door in one table of routes, and the workers beside them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, Router
+
+from dstack.errors import DstackError
+from dstack.server.web import runner_api, runner_content
+from dstack.server.web.api import OPERATIONS
+from dstack.server.web.git_access import GitDoor
+from dstack.server.web.git_remote import GitLimits, GitRemote
+from dstack.server.web.openapi import describe
+from dstack.server.web.operation import make_routes
+from dstack.server.web.page_guard import SessionGuard
+from dstack.server.web.page_views import StoreActions, StoreLogs, StoreViews
+from dstack.server.web.pages import Pages
+from dstack.server.web.problems import answer_crash, answer_http, answer_problem
+from dstack.server.web.security_headers import SecurityHeaders
+from dstack.server.web.wheel import wheel_door
+from dstack.server.wiring import Wiring
+from dstack.server.workers import make_workers, run_worker
+
+ALL_OPERATIONS = [*OPERATIONS, *runner_api.operations.all, *runner_content.operations.all]
+
+
+def make_app(wiring: Wiring) -> Starlette:
+    """The whole server as one application."""
+    stopping = asyncio.Event()
+    door = GitDoor(wiring)
+    remote = GitRemote(
+        wiring.git,
+        door.authorize,
+        door.on_push,
+        wiring.settings.data / "hooks",
+        GitLimits(push_bytes=wiring.settings.max_push_bytes),
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        wiring.bus.attach(asyncio.get_running_loop())
+        app.state.stopping = stopping
+        tasks = [asyncio.create_task(run_worker(wiring, worker), name=worker.name) for worker in make_workers(wiring)]
+        yield
+        stopping.set()
+        await remote.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    return Starlette(
+        routes=_routes(wiring, remote, stopping),
+        lifespan=lifespan,
+        middleware=[Middleware(SecurityHeaders)],
+        exception_handlers={DstackError: answer_problem, HTTPException: answer_http, Exception: answer_crash},
+    )
+
+
+def _routes(wiring: Wiring, remote: GitRemote, stopping: asyncio.Event) -> list[BaseRoute]:
+    pages = Pages(
+        views=StoreViews(wiring),
+        actions=StoreActions(wiring),
+        logs=StoreLogs(wiring, stopping),
+        guard=SessionGuard(wiring),
+        clock=lambda: datetime.fromtimestamp(wiring.clock.now(), UTC),
+        public_url=wiring.settings.public_url,
+    )
+    description = describe(ALL_OPERATIONS, wiring.settings.public_url)
+
+    async def openapi(request: Request) -> Response:
+        return JSONResponse(description)
+
+    async def healthz(request: Request) -> Response:
+        return PlainTextResponse("ok\n")
+
+    async def no_page(request: Request) -> Response:
+        raise HTTPException(404)
+
+    return [
+        Route("/healthz", healthz),
+        Route("/api/openapi.json", openapi),
+        Route("/wheels/{name}", wheel_door(wiring.settings.data / "wheels")),
+        *make_routes(ALL_OPERATIONS, wiring),
+        Mount("/api", Router(redirect_slashes=False)),
+        Mount("/git", remote),
+        *pages.routes(),
+        Route("/{path:path}", pages.shell.edge(no_page)),
+    ]

@@ -1,0 +1,66 @@
+"""Questions that only the pages ask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlmodel import Session, col, select
+
+from dstack.server.models import Run
+from dstack.server.store.runs import RunFilter
+from dstack.wire.states import FINAL_STATES, JobState
+
+
+def runs_active(session: Session, want: RunFilter, limit: int) -> Sequence[Run]:
+    """Runs that have not ended, newest first."""
+    query = select(Run).where(col(Run.state).not_in(FINAL_STATES)).order_by(col(Run.id).desc()).limit(limit)
+    if want.repo_id is not None:
+        query = query.where(Run.repo_id == want.repo_id)
+    if want.workflow:
+        query = query.where(Run.workflow == want.workflow)
+    if want.branch:
+        query = query.where(Run.branch == want.branch)
+    if want.before is not None:
+        query = query.where(col(Run.id) < want.before)
+    return session.exec(query).all()
+
+
+def workflows_seen(session: Session) -> list[str]:
+    return sorted(session.exec(select(Run.workflow).distinct()).all())
+
+
+def branches_seen(session: Session) -> list[str]:
+    return sorted(branch for branch in session.exec(select(Run.branch).distinct()).all() if branch)
+
+
+def newest_run(session: Session, repo_id: int, workflow: str, branch: str) -> Run | None:
+    query = select(Run).where(Run.repo_id == repo_id, Run.branch == branch).order_by(col(Run.id).desc()).limit(1)
+    return session.exec(query.where(Run.workflow == workflow) if workflow else query).first()
+
+
+def previous_successes(session: Session, runs: Sequence[Run]) -> dict[int, Run]:
+    """For each run, the newest succeeded one of its workflow and repo before it, in one query a workflow."""
+    found: dict[int, Run] = {}
+    for repo_id, workflow in {(run.repo_id, run.workflow) for run in runs}:
+        mine = [run for run in runs if (run.repo_id, run.workflow) == (repo_id, workflow)]
+        newest = max(run.id or 0 for run in mine)
+        earlier = session.exec(
+            select(Run)
+            .where(
+                Run.repo_id == repo_id,
+                Run.workflow == workflow,
+                Run.state == JobState.SUCCEEDED,
+                col(Run.id) < newest,
+            )
+            .order_by(col(Run.id).desc())
+            .limit(len(mine) + 1)
+        ).all()
+        for run in mine:
+            before = next((other for other in earlier if (other.id or 0) < (run.id or 0)), None)
+            if before is not None:
+                found[run.id or 0] = before
+    return found
+
+
+def restarts_of(session: Session, name: str) -> list[str]:
+    return list(session.exec(select(Run.name).where(Run.restarted_from == name).order_by(col(Run.id))).all())
