@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from dstack.cli import connection, terminal
-from dstack.cli.repository import REMOTE, Repository, open_repository, read_remotes, repo_name
+from dstack.cli.repository import REMOTE, Repository, open_repository, repo_name
 from dstack.cli.starter import starter_files
 from dstack.git.names import check_repo_name
 
@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     repository = open_repository(Path.cwd())
-    remotes = read_remotes(repository)
+    remotes = repository.remotes
     repo = check_repo_name(args.repo or repo_name(remotes, repository.root.name))
     tracked = repository.git(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]).decode(
         "utf-8", "replace"

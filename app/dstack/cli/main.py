@@ -84,7 +84,7 @@ def _guarded(words: list[str]) -> int:
         return _say(f"{error.strerror or error}{name}", "", 1)
     except ModuleNotFoundError as error:
         return _missing_module(error)
-    except Exception as error:  # noqa: BLE001 - the last door: a fault of ours is said in a line, not in a traceback
+    except Exception as error:
         if os.environ.get("DSTACK_DEBUG"):
             raise
         return _say(f"a fault in dstack itself: {type(error).__name__}: {error}", "DSTACK_DEBUG=1 shows where.", 1)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dstack.cli import connection, follow, output, quantities, terminal
-from dstack.cli.repository import Repository, open_repository, read_remotes, repo_name
+from dstack.cli.repository import Repository, open_repository, repo_name
 from dstack.cli.runwords import PROVIDERS, RunWords, find_target, no_target, own_parser, read_provider, read_workflow
 from dstack.cli.worktree import DEFAULT_MAX_BYTES, Shipment, pack_working_tree, push_shipment
 from dstack.client import Client, Json
@@ -40,7 +40,7 @@ def run_words(words: Sequence[str]) -> int:
 def start(asked: RunWords, repository: Repository) -> int:
     """Ship the tree, start the run and stay with it."""
     settings = asked.settings
-    repo = settings.repo or repo_name(read_remotes(repository), repository.root.name)
+    repo = settings.repo or repo_name(repository.remotes, repository.root.name)
     with pack_working_tree(repository, settings.max_upload or DEFAULT_MAX_BYTES) as shipment:
         _warn_of_secrets(shipment)
         request = make_request(asked, shipment, repo, key=secrets.token_hex(16))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dstack.cli.repository import Repository
+from dstack.git.run import config_environment
 
 _LIKE_SECRET = re.compile(
     r"(?:\.env(?:\.(?!example$|sample$|template$|dist$)[^/]+)?|.*\.env|\.netrc|\.pypirc|\.npmrc|\.git-credentials"
@@ -39,7 +40,13 @@ class Status(NamedTuple):
 def read_status(repository: Repository) -> Status:
     """The state of the working tree. Untracked files count one by one, ignored ones not at all."""
     words = ["status", "--porcelain=v2", "--branch", "-z", "--untracked-files=all", "--no-renames", "--ignored=no"]
-    out = repository.git([*words, "--ignore-submodules=none"])
+    # A filter of the user's (LFS) must not run for a look at the tree, and what it would do is none of our business.
+    off = [
+        (f"filter.{name}.{key}", value)
+        for name in repository.filters
+        for key, value in (("clean", ""), ("process", ""), ("required", "false"))
+    ]
+    out = repository.git([*words, "--ignore-submodules=none"], env=config_environment(off))
     status = parse_status(out)
     root = repository.root
     untracked = [

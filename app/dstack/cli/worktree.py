@@ -149,7 +149,7 @@ def _index_entries(repository: Repository) -> Iterator[_Entry]:
 
 def _converting_paths(repository: Repository, paths: list[bytes]) -> list[bytes]:
     """Those whose attributes, or the user's core.autocrlf, make git convert their content."""
-    if repository.git(["config", "--default", "false", "--get", "core.autocrlf"]).strip() != b"false":
+    if repository.config.get("core.autocrlf", "false").lower() not in ("false", "no", "off", "0"):
         return paths
     names = b"".join(path + b"\0" for path in paths)
     answer = repository.git(["check-attr", "-z", "--stdin", *_CONVERTING], stdin=names).split(b"\0")

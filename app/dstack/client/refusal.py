@@ -12,7 +12,7 @@ from dstack.errors import DstackError, TooMany, Unreachable
 MAX_MESSAGE = 4000
 # Escape sequences first as a whole, then every other control character but newline and tab, then what reorders text.
 _TERMINAL_CODES = re.compile(
-    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x1b\\|\x07|$)|\x9b[0-?]*[ -/]*[@-~]|\x1b."
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x1b\x07]*(?:\x1b\\|\x07|$)|\x9b[0-?]*[ -/]*[@-~]|\x1b[ -/]*[0-~]?"
     r"|[\x00-\x08\x0b-\x1f\x7f-\x9f]|[\u200e\u200f\u202a-\u202e\u2066-\u2069]",
     re.DOTALL,
 )
@@ -32,7 +32,7 @@ def read_refusal(status: int, body: bytes, retry_after: float | None, url: str) 
     if not isinstance(data, dict) or not isinstance(data.get("message"), str):
         return _from_status(status, url)
     kind = _kind_by_code().get(str(data.get("error"))) or _kind_by_status(status)
-    message, hint = plain(data["message"])[:MAX_MESSAGE], plain(str(data.get("hint") or ""))[:MAX_MESSAGE]
+    message, hint = plain(data["message"][:MAX_MESSAGE]), plain(str(data.get("hint") or "")[:MAX_MESSAGE])
     if issubclass(kind, TooMany):
         return TooMany(message, hint, retry_after=int(retry_after or 1))
     return kind(message, hint)
