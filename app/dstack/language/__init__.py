@@ -1,5 +1,6 @@
 """What a repository says: `.dstack/` read, checked and made concrete, without any I/O and without a clock."""
 
+from dstack.language.attempt import fill_attempt
 from dstack.language.lint import lint_text
 from dstack.language.needs import close_over_needs
 from dstack.language.problems import Problem
@@ -36,6 +37,7 @@ __all__ = [
     "Triggers",
     "Workflow",
     "close_over_needs",
+    "fill_attempt",
     "lint_text",
     "read_project",
     "resolve",

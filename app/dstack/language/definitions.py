@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from dstack.language import words
-from dstack.language.kinds import NAME, PATH, fixed
+from dstack.language.kinds import NAME, PATH, PYTHON_VERSION, fixed
 from dstack.language.nodes import Node
 from dstack.language.options import BUILT_IN
 from dstack.language.quantities import Wrong
@@ -34,9 +34,7 @@ _DEFINITION = Record(
             "Python module with a dstack.Provider in it.",
         ),
         Field("requirements", ListOf(PATH), "Requirement files of its environment."),
-        Field(
-            "version", fixed("a Python version such as 3.11", words.parse_python), "Python version of its environment."
-        ),
+        Field("version", PYTHON_VERSION, "Python version of its environment."),
     ),
     build=_definition,
     what="a provider",

@@ -9,7 +9,7 @@ from dstack.language.dependencies import EXPECTED as DEPENDENCY
 from dstack.language.dependencies import parse_dependency
 from dstack.language.gates import check_gate
 from dstack.language.job_fields import ARTIFACT, METRICS, RESOURCES, RETRY
-from dstack.language.kinds import BOOLEAN, DURATION, ENV_KEY, GLOB, NAME, PATH, TEXT, fixed
+from dstack.language.kinds import BOOLEAN, DURATION, ENV_KEY, ENV_VALUE, GLOB, NAME, PATH, TEXT, fixed
 from dstack.language.quantities import Wrong
 from dstack.language.shapes import ByKind, Field, ListOf, MapOf, Record, Word
 from dstack.language.trigger_fields import ON
@@ -83,7 +83,7 @@ COMMON = (
     Field("gate", Word("a condition such as accuracy >= base - 0.01", check_gate, template=False),
           "A condition on metrics, against those of the base.", later=True),
     Field("resources", RESOURCES, "What the machine must have free."),
-    Field("env", MapOf(ENV_KEY, Word("text", empty=True, attempt=True, lines=True), what="environment variables"),
+    Field("env", MapOf(ENV_KEY, ENV_VALUE, what="environment variables"),
           "Environment variables of the job.", ("environment",)),
     Field("secrets", ListOf(ENV_KEY), "Names of secrets that reach the job as environment variables."),
     Field("cache", ListOf(Word("a folder, relative or below ~/", words.parse_cache_path, template=False)),

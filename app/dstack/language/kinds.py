@@ -6,7 +6,7 @@ from typing import Any
 
 from dstack.language import globs, words
 from dstack.language.quantities import integer, parse_boolean, parse_duration, parse_size
-from dstack.language.shapes import ListOf, Shape, Word
+from dstack.language.shapes import ANY_SCALAR, ListOf, Shape, Word
 
 
 def whole(low: int, high: int) -> Word:
@@ -39,6 +39,10 @@ DURATION = Word(
 NAME = fixed("a name of letters, digits, . _ - (at most 100)", words.parse_name, r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
 PATH = Word("a relative path inside the repository", words.parse_path)
 GLOB = fixed("a pattern such as src/** or !docs/**", globs.parse_glob)
+ENV_VALUE = Word("text", types=ANY_SCALAR, empty=True, attempt=True, lines=True)
+PYTHON_VERSION = Word(
+    "a Python version such as 3.11", words.parse_python, {"type": ["string", "number"]}, template=False
+)
 ENV_KEY = fixed("a name of letters, digits and _", words.parse_env_key)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dstack.language import words
-from dstack.language.kinds import PATH, fixed
+from dstack.language.kinds import PATH, PYTHON_VERSION
 from dstack.language.shapes import Arguments, Field, ListOf, ShellText, Word
 
 _WORKING_DIR = Field("working-dir", PATH, "Folder that commands run in, relative to the repository.")
@@ -14,7 +14,7 @@ PYTHON = (
           ("python-script", "file")),
     Field("module", Word("a Python module", words.parse_plain_module), "Module to run, as `python -m` does."),
     Field("args", Arguments(), "Arguments: one line, split before expressions are filled in, or a list."),
-    Field("version", fixed("a Python version such as 3.11", words.parse_python), "Python version; else the runner's."),
+    Field("version", PYTHON_VERSION, "Python version; else the runner's."),
     Field("requirements", ListOf(PATH), "Requirement files, pyproject.toml or uv.lock to install from."),
     Field("before-run", _SHELL, "Shell commands to run first."),
     _WORKING_DIR,

@@ -14,7 +14,7 @@ from dstack.language.templates import ATTEMPT, ATTEMPT_ENV, CONTEXT_NAMES, Hole,
 
 @dataclass
 class Reading:
-    """`variables` are the names that expressions may use (each under its `env_name`), `context` the other ones, `values`
+    """`variables` are the names that expressions may use (each under its `env_name`), `context` the others, `values`
     what names are worth; None keeps expressions as written (a file is being checked, no run is being made).
 
     `shell_env` collects the environment that the shell text read so far refers to.

@@ -19,6 +19,7 @@ from dstack.language.templates import fill, has_holes, holes
 
 MAX_TEXT = 10_000
 MAX_SHELL_TEXT = 100_000
+ANY_SCALAR = {"type": ["string", "number", "boolean"]}  # taken as text, as written
 EXPRESSION_SCHEMA = {"type": "string", "pattern": r"\$\{\{.*\}\}"}
 
 Json = dict[str, Any]
@@ -89,9 +90,10 @@ class Word:
         return reading.filled(node, path, attempt=self.attempt)
 
     def schema(self) -> Json:
-        return {"anyOf": [self.types, EXPRESSION_SCHEMA]} if self.template and "enum" not in self.types and (
-            self.types.get("type") != "string" or "pattern" in self.types
-        ) else dict(self.types)  # fmt: skip
+        is_any_text = self.types.get("type") == "string" and "pattern" not in self.types
+        if not self.template or is_any_text or "enum" in self.types:
+            return dict(self.types)
+        return {"anyOf": [self.types, EXPRESSION_SCHEMA]}
 
 
 def _written(node: Node) -> str:
@@ -160,8 +162,7 @@ class Arguments:
         return tuple(restored)
 
     def schema(self) -> Json:
-        scalar = {"type": ["string", "number", "boolean"]}
-        return {"anyOf": [{"type": "string"}, {"type": "array", "items": scalar}]}
+        return {"anyOf": [{"type": "string"}, {"type": "array", "items": ANY_SCALAR}]}
 
 
 @dataclass(frozen=True)

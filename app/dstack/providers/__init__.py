@@ -9,19 +9,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dstack.language.attempt import fill_attempt
     from dstack.providers.ad_hoc import ad_hoc
-    from dstack.providers.attempt import fill_attempt
     from dstack.providers.base import Provider, ResolvedWorkflow
-    from dstack.providers.custom import provider_job
+    from dstack.providers.custom import provider_job, secrets_it_may_pass_on
     from dstack.providers.job_list import read_jobs
     from dstack.providers.registry import BUILT_IN, jobs_for
 
 _HOMES = {
     "ad_hoc": "dstack.providers.ad_hoc",
-    "fill_attempt": "dstack.providers.attempt",
+    "fill_attempt": "dstack.language.attempt",
     "Provider": "dstack.providers.base",
     "ResolvedWorkflow": "dstack.providers.base",
     "provider_job": "dstack.providers.custom",
+    "secrets_it_may_pass_on": "dstack.providers.custom",
     "read_jobs": "dstack.providers.job_list",
     "BUILT_IN": "dstack.providers.registry",
     "jobs_for": "dstack.providers.registry",
@@ -36,6 +37,7 @@ __all__ = [
     "jobs_for",
     "provider_job",
     "read_jobs",
+    "secrets_it_may_pass_on",
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dstack.errors import ConfigProblems
 from dstack.language.resolve import Resolved
 from dstack.language.workflow import ProviderDefinition
-from dstack.providers.exchange import WORKFLOW_ENV, dump_workflow
+from dstack.providers.exchange import WORKFLOW_ENV, dump_workflow, load_workflow
 from dstack.providers.registry import as_provider_sees
 from dstack.wire.job import Command, Job, PythonSpec
 
@@ -33,6 +33,11 @@ def provider_job(resolved: Resolved, definition: ProviderDefinition, wheel: str 
         timeout_s=TIMEOUT_S,
         expects_jobs=True,
     )
+
+
+def secrets_it_may_pass_on(job: Job) -> tuple[str, ...]:
+    """The secrets the workflow of a provider's job names: those `read_jobs` may let its jobs have."""
+    return load_workflow(job.env[WORKFLOW_ENV]).secrets
 
 
 def _commands(definition: ProviderDefinition) -> tuple[Command, ...]:

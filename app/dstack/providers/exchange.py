@@ -14,7 +14,7 @@ from dstack.providers.base import ResolvedWorkflow
 from dstack.wire.job import ArtifactSpec, Gpu, Job, MetricsSpec, Resources, Retry, SaveWhen
 from dstack.wire.states import Reason
 
-WORKFLOW_ENV = "DSTACK_WORKFLOW"  # the workflow, as JSON
+WORKFLOW_ENV = "DSTACK_WORKFLOW_JSON"  # the resolved workflow (DSTACK_WORKFLOW is every job's: the name)
 OUTPUT_ENV = "DSTACK_OUTPUT"  # the file that takes the job list
 
 

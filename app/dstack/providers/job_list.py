@@ -59,6 +59,10 @@ def _not_provider(text: str) -> bool:
     return False
 
 
+def _job_name(text: str) -> str:
+    return words.parse_name(text) if text else ""
+
+
 _PATH = fixed("a relative path inside the repository", words.parse_path)
 _TEXT = Word("text", empty=True, attempt=True, lines=True)
 _LINE = fixed("one line of text")
@@ -129,7 +133,7 @@ _RETRY = Record(
 _JOB = Record(
     (
         Field("commands", _many(_COMMAND), "What it runs, in order.", required=True),
-        Field("name", NAME, "Name."),
+        Field("name", Word(NAME.expected, _job_name, template=False, empty=True), "Name; may be empty."),
         Field("env", MapOf(ENV_KEY, _TEXT, limit=1000), "Environment."),
         Field("python", _PYTHON, "Python environment."),
         Field("working_dir", _PATH, "Folder it runs in."),
@@ -168,10 +172,10 @@ def read_jobs(text: str, allowed_secrets: Collection[str] | None = None) -> tupl
 
 
 def _check_together(jobs: list[Job], allowed_secrets: Collection[str] | None) -> None:
-    names = [job.name for job in jobs]
+    names = [job.name for job in jobs if job.name]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise ConfigProblems(f"jobs have one name: {listing(twice) or 'none'}; expected a name each", HINT)
+        raise ConfigProblems(f"jobs have one name: {listing(twice)}; expected a name each", HINT)
     if any(not job.commands for job in jobs):
         raise ConfigProblems("a job has no commands", HINT)
     asked = {name for job in jobs for name in job.secrets}

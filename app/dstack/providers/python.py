@@ -29,7 +29,6 @@ class Python(Provider):
                 [*before, Command(argv=(*program(options), *options.get("args", ())))],
                 python=spec,
                 working_dir=options.get("working-dir", "."),
-                env={} if "PYTHONUNBUFFERED" in workflow.env else {"PYTHONUNBUFFERED": "1"},  # the log streams
             )
         ]
 

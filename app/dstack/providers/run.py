@@ -1,7 +1,7 @@
 """`python -m dstack.providers.run MODULE[:CLASS]`: runs a custom provider where its job runs; standard library only.
 
-Reads the workflow as JSON from $DSTACK_WORKFLOW (else standard input), writes the job list to the file $DSTACK_OUTPUT
-(else standard output). Exit code 2 when there is no such provider, 1 when it refuses the workflow.
+Reads the workflow as JSON from $DSTACK_WORKFLOW_JSON (else standard input), writes the job list to the file
+$DSTACK_OUTPUT (else standard output). Exit code 2 when there is no such provider, 1 when it refuses the workflow.
 """
 
 from __future__ import annotations
