@@ -1,4 +1,4 @@
-"""Stand-ins for what the pages ask of the server: runs in memory, logs in memory that can grow, a door with one user."""
+"""Stand-ins for what the pages ask of the server: runs and growing logs in memory, a door with one user."""
 
 from __future__ import annotations
 
