@@ -41,7 +41,7 @@ def find_root(folder: Path) -> Path:
 
 
 def read_working_tree(root: Path) -> tuple[dict[str, bytes], tuple[Problem, ...]]:
-    """The files of `.dstack/` as they lie there, and those that are none: a link could lead anywhere, it is not read."""
+    """The files of `.dstack/` as they lie there, and those that are none: a link could lead anywhere."""
     files: dict[str, bytes] = {}
     problems: list[Problem] = []
     for name in (*FILES, *(file.removesuffix("yaml") + "yml" for file in FILES)):

@@ -31,6 +31,9 @@ class _Element:
         return self.chars is None or (char in self.chars) != self.negated
 
 
+_NOTHING = _Element(frozenset(), optional=True)  # takes no character: the way into a `**/`, or past it
+
+
 class Glob:
     """One compiled pattern. Raises Wrong when it cannot be read."""
 
@@ -69,7 +72,7 @@ class Glob:
         while todo:
             state = todo.pop()
             nexts = [state + 1] if state < len(self.elements) and self.elements[state].optional else []
-            nexts += [state + 2] if state in self.groups else []
+            nexts += [state + 3] if state in self.groups else []
             new = [n for n in nexts if n not in states]
             states.update(new)
             todo += new
@@ -77,7 +80,7 @@ class Glob:
 
 
 def _parse(pattern: str) -> tuple[list[_Element], set[int]]:
-    """The elements, and the numbers of those that can be left out together with the next (`**/`)."""
+    """The elements, and the numbers of those that open a `**/`: from there all three of it can be left out."""
     elements: list[_Element] = []
     groups: set[int] = set()
     at = 0
@@ -90,6 +93,7 @@ def _parse(pattern: str) -> tuple[list[_Element], set[int]]:
                 at += 1
             if deep and pattern.startswith("/", at) and _opens(pattern, at):
                 groups.add(len(elements))
+                elements.append(_NOTHING)
             elements.append(_Element(None if deep else frozenset("/"), negated=not deep, repeat=True, optional=True))
         elif char in "?+":
             if not elements or elements[-1].repeat or elements[-1].optional:
