@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -63,7 +64,7 @@ class Served:
     """The running server: `url(name)` is the address of a repository, `door` what the tests see and set."""
 
     door: Door
-    remote: GitRemote
+    remote: GitRemote | None
     port: int
 
     @property
@@ -150,3 +151,9 @@ class Clone:
 
     def push(self, *refspecs: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.run("push", "origin", *(refspecs or ("HEAD:refs/heads/main",)), check=check)
+
+
+if __name__ == "__main__":  # a server in a process of its own, for tests that kill it
+    alone = Host()
+    print(alone.serve(Path(sys.argv[1])).port, flush=True)
+    alone.thread.join()

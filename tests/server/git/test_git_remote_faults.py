@@ -9,14 +9,18 @@ import http.client
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
-from served_git import READER, WRITER, Clone, Host, Served, wait_for
+from served_git import READER, WRITER, Clone, Door, Host, Served, wait_for
 
+from dstack.errors import Unavailable
+from dstack.server.gateways.hooks import write_hooks
+from dstack.server.gateways.local_git import LocalGit
 from dstack.server.web.git_remote import GitLimits
 
 REPO = "local-demo"
@@ -98,6 +102,53 @@ def test_a_client_that_leaves_after_sending_has_pushed(served: Served, clone: Cl
     assert served.door.told.wait(10)
     assert served.repositories.heads(REPO) == {"refs/heads/main": sha}
     wait_for(lambda: not git_processes())
+
+
+def test_a_server_that_stops_ends_its_pushes(clone: Clone, tmp_path: Path) -> None:
+    host = Host()
+    served = host.serve(tmp_path / "stopping")
+    served.repositories.create(REPO)
+    body = push_body(clone, big_commit(clone))
+    with open_push(served) as connection:
+        connection.sendall(chunk(body[: len(body) // 2]))
+        wait_for(lambda: half_received(served))
+        host.stop()
+    assert not host.thread.is_alive()
+    wait_for(lambda: not git_processes())
+    assert served.repositories.heads(REPO) == {}
+
+
+def test_a_server_killed_in_the_middle_of_a_push_has_changed_nothing(clone: Clone, host: Host, tmp_path: Path) -> None:
+    root = tmp_path / "killed"
+    repositories = LocalGit(root / "repositories")
+    repositories.create(REPO)
+    argv = [sys.executable, str(Path(__file__).with_name("served_git.py")), str(root)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        served = Served(Door(repositories), None, int(server.stdout.readline()))
+        sha = big_commit(clone)
+        body = push_body(clone, sha)
+        with open_push(served) as connection:
+            connection.sendall(chunk(body[: len(body) // 2]))
+            wait_for(lambda: half_received(served))
+            started = psutil.Process(server.pid).children(recursive=True)
+            server.kill()
+    wait_for(lambda: not any(process.is_running() for process in started))
+    assert repositories.heads(REPO) == {}
+    again = host.serve(root)
+    clone.run("push", again.url(), "HEAD:refs/heads/main")
+    assert repositories.heads(REPO) == {"refs/heads/main": sha}
+    for litter in half_received(served):
+        for path in (*litter.rglob("*"), litter):
+            os.utime(path, (0, 0))
+    repositories.tidy(REPO, always=True)
+    assert half_received(served) == []
+
+
+def test_hooks_that_could_not_run_are_found_at_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(Unavailable, match="runs no programs"):
+        write_hooks(tmp_path)
 
 
 def test_a_client_that_leaves_a_fetch_ends_it(served: Served, clone: Clone) -> None:

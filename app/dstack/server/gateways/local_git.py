@@ -294,6 +294,8 @@ class LocalGit:
             self._git(repo_id, ["update-ref", "--stdin", "-z"], stdin="".join(commands).encode())
 
     def _ref_exists(self, repo_id: str, ref: str) -> bool:
+        if (self._open(repo_id) / ref).is_file():  # the usual case needs no process; packed refs do
+            return True
         argv = ["show-ref", "--verify", "--quiet", "--", ref]
         return git_result(argv, cwd=self._open(repo_id), env=self._environment(repo_id))[0] == 0
 

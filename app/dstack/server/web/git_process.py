@@ -69,6 +69,9 @@ class GitProcess:
         try:
             await self._answer(send)
             await self._process.wait()
+        except asyncio.CancelledError:
+            self._signal(signal.SIGTERM)  # at once: the server stops, and may not come to what follows
+            raise
         finally:
             for task in aside:
                 task.cancel()
@@ -160,15 +163,20 @@ class GitProcess:
                 pass  # it ended by itself this moment
 
     async def _end(self) -> None:
-        """TERM lets git remove what it has half received; KILL is for what does not listen."""
-        if self._process.returncode is not None:
-            return
-        self._signal(signal.SIGTERM)
+        """Make sure it is gone: by the end of its input where that leaves no litter, by TERM, by KILL."""
+        if self._process.returncode is None and self._finishes_alone and self._process.stdin is not None:
+            self._process.stdin.close()
+            await self._gone_in_time()
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._process.returncode is None:
+                self._signal(number)
+                await self._gone_in_time()
+
+    async def _gone_in_time(self) -> None:
         try:
             await asyncio.wait_for(self._process.wait(), _KILL_AFTER_S)
         except TimeoutError:
-            self._signal(signal.SIGKILL)
-            await self._process.wait()
+            pass
 
 
 async def send_text(send: Send, status: int, text: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:

@@ -170,8 +170,7 @@ class GitRemote:
 
     async def _announce(self, access: GitAccess, updates: tuple[RefUpdate, ...]) -> HookAnswer:
         """The refs have moved and are on the disk: tell, and wait a little for what that started."""
-        if any(update.is_create for update in updates):
-            await asyncio.to_thread(self._repositories.adopt_head, access.repo_id, updates)
+        await asyncio.to_thread(self._repositories.adopt_head, access.repo_id, updates)
         task = asyncio.ensure_future(self._on_push(access.repo_id, access.user, updates))
         self._told.add(task)
         task.add_done_callback(self._forget)

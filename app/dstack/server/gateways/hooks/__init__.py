@@ -5,13 +5,18 @@ A repository on disk carries no hooks, and a machine-wide `core.hooksPath` canno
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+from dstack.errors import Unavailable
+
+_HINT = "mount it without noexec, or choose another folder for the server's data"
 HOOKS = ("pre-receive", "post-receive")
 
 
 def write_hooks(folder: Path) -> Path:
-    """Write the hooks into `folder` (made when missing), replacing older ones whole; safe while pushes run."""
+    """Write the hooks into `folder` (made when missing), replacing older ones whole; safe while pushes run.
+    Raises Unavailable where git would pass over them in silence."""
     text = Path(__file__).with_name("ask.sh").read_text()
     folder.mkdir(parents=True, exist_ok=True)
     for name in HOOKS:
@@ -19,4 +24,8 @@ def write_hooks(folder: Path) -> Path:
         fresh.write_text(text)
         fresh.chmod(0o755)
         fresh.replace(folder / name)
+        if not os.access(folder / name, os.X_OK):
+            raise Unavailable(
+                f"{folder} is on a file system that runs no programs, so pushes could not be checked", _HINT
+            )
     return folder
