@@ -204,7 +204,8 @@ def test_cache_folders_stay_below_home_or_checkout(path: str) -> None:
 
 @pytest.mark.parametrize(
     "key",
-    ["'A=B'", "LD_PRELOAD", "ld_preload", "GIT_SSH_COMMAND", "DSTACK_TOKEN", "PATH", "path", "'A\\nB'", '"A\\0"', "1A", "'A-B'",
+    ["'A=B'", "LD_PRELOAD", "ld_preload", "GIT_SSH_COMMAND", "DSTACK_TOKEN", "PATH", "path", "'A\\nB'", '"A\\0"', "1A",
+     "'A-B'",
      "''", "BASH_ENV", "CUDA_VISIBLE_DEVICES"],
 )  # fmt: skip
 def test_environment_keys_that_are_reserved_or_no_names_are_refused(key: str) -> None:

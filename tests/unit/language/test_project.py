@@ -97,9 +97,8 @@ def test_values_that_do_not_fit_name_the_place_and_the_value() -> None:
     project = project_of(DESIGN, DESIGN_VARIABLES)
     with pytest.raises(ConfigProblems) as raised:
         resolve(project.workflows["prepare"], {"pgpu": "four"}, RUN)
-    assert raised.value.message.startswith(
-        f'{WORKFLOWS}:9:12: prepare.resources.gpu: found "${{{{ pgpu }}}}", filled in "four"'
-    )
+    place = f"{WORKFLOWS}:9:12: prepare.resources.gpu"
+    assert raised.value.message.startswith(f'{place}: found "${{{{ pgpu }}}}", filled in "four"')
     with pytest.raises(
         ConfigProblems, match=r'prepare has no variable "pgpo"; expected one of lr, pgpu; did you mean "pgpu"'
     ):
@@ -194,8 +193,9 @@ def test_times_are_read_in_seconds(written: str, seconds: int) -> None:
     ],
 )
 def test_dependencies_name_a_workflow_or_a_tag(written: str, expected: Dependency) -> None:
-    text = f"workflows:\n  - {{name: prepare, provider: bash, commands: ls}}\n  - name: a\n    provider: bash\n    commands: ls\n    depends-on: [{written}]\n"
-    workflow = project_of(text).workflows["a"]
+    prepare = "workflows:\n  - {name: prepare, provider: bash, commands: ls}\n"
+    entry = f"  - name: a\n    provider: bash\n    commands: ls\n    depends-on: [{written}]\n"
+    workflow = project_of(prepare + entry).workflows["a"]
     assert workflow.depends_on == (expected,)
     assert workflow.needs == (() if expected.tag else ("prepare",))
 

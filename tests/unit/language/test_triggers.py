@@ -8,6 +8,7 @@ from dstack.language import FILES, Event, read_project, select
 from dstack.wire.states import Trigger
 
 PUSH = Trigger.PUSH
+NARROW = "paths: [src/**]\non: {push: {paths: ['**.py']}}"
 
 
 def judge(keys: str, event: Event) -> tuple[bool, str]:
@@ -34,13 +35,13 @@ def judge(keys: str, event: Event) -> tuple[bool, str]:
         ("on: {push: {tags: ['v*']}}", Event(PUSH, tag="v1"), True, "Git tag v1"),
         ("on: {push: {tags: ['v*']}}", Event(PUSH, tag="x"), False, "fits none of its tags"),
         ("on: {push: {tags: ['v*']}}", Event(PUSH, branch="main"), False, "Git tags only"),
-        ("paths: [src/**]", Event(PUSH, branch="m", changed=("README",)), False, "nothing it reads has changed (src/**)"),
+        ("paths: [src/**]", Event(PUSH, branch="m", changed=("README",)), False, "nothing it reads has changed (src"),
         ("paths: [src/**]", Event(PUSH, branch="m", changed=("src/a", "src/b")), True, "src/a and 1 more changed"),
         ("paths: [src/**]", Event(PUSH, branch="m", changed=None), True, "pushed"),
         ("paths: [src/**]", Event(PUSH, branch="m", changed=()), False, "nothing it reads"),
         ("", Event(PUSH, branch="m", changed=()), True, "pushed"),
-        ("paths: [src/**]\non: {push: {paths: ['**.py']}}", Event(PUSH, branch="m", changed=("src/a.c", "x.py")), False, "no change fits"),
-        ("paths: [src/**]\non: {push: {paths: ['**.py']}}", Event(PUSH, branch="m", changed=("src/a.py",)), True, "src/a.py"),
+        (NARROW, Event(PUSH, branch="m", changed=("src/a.c", "x.py")), False, "no change fits"),
+        (NARROW, Event(PUSH, branch="m", changed=("src/a.py",)), True, "src/a.py"),
         ("", Event(PUSH, branch="m", message="fix [skip ci]"), False, "[skip ci]"),
         ("", Event(PUSH, branch="m", message="fix [Skip dstack]\n"), False, "[Skip dstack]"),
         ("", Event(PUSH, branch="m", message="skip ci"), True, "pushed"),
