@@ -35,7 +35,6 @@ ALL_OPERATIONS = [*OPERATIONS, *runner_api.operations.all, *runner_content.opera
 
 def make_app(wiring: Wiring) -> Starlette:
     """The whole server as one application."""
-    stopping = asyncio.Event()
     door = GitDoor(wiring)
     remote = GitRemote(
         wiring.git,
@@ -48,28 +47,26 @@ def make_app(wiring: Wiring) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         wiring.bus.attach(asyncio.get_running_loop())
-        app.state.stopping = stopping
         tasks = [asyncio.create_task(run_worker(wiring, worker), name=worker.name) for worker in make_workers(wiring)]
         yield
-        stopping.set()
         await remote.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     return Starlette(
-        routes=_routes(wiring, remote, stopping),
+        routes=_routes(wiring, remote),
         lifespan=lifespan,
         middleware=[Middleware(SecurityHeaders)],
         exception_handlers={DstackError: answer_problem, HTTPException: answer_http, Exception: answer_crash},
     )
 
 
-def _routes(wiring: Wiring, remote: GitRemote, stopping: asyncio.Event) -> list[BaseRoute]:
+def _routes(wiring: Wiring, remote: GitRemote) -> list[BaseRoute]:
     pages = Pages(
         views=StoreViews(wiring),
         actions=StoreActions(wiring),
-        logs=StoreLogs(wiring, stopping),
+        logs=StoreLogs(wiring),
         guard=SessionGuard(wiring),
         clock=lambda: datetime.fromtimestamp(wiring.clock.now(), UTC),
         public_url=wiring.settings.public_url,

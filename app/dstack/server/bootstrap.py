@@ -51,7 +51,7 @@ def start(settings: Settings, clock: Clock | None = None) -> Iterator[Started]:
                 logs=LocalLogs(settings.data / "logs"),
             )
             first = db.write(lambda s: ensure_admin(s, settings.admin_token, wiring.clock))
-            db.write(lambda s: grant_fresh_terms(s, wiring.clock.now()))
+            db.write(lambda s: grant_fresh_terms(s, wiring.clock.now(), settings.lease_s))
             yield Started(wiring, first)
         finally:
             db.close()

@@ -36,10 +36,18 @@ class Bus:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self.is_closed = False
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Deliver to waiters of this loop from now on."""
         self._loop = loop
+
+    def close(self) -> None:
+        """The server stops: wake every waiter for good, so that open polls and streams end. Call on the event loop."""
+        self.is_closed = True
+        for events in self._waiting.values():
+            for event in events:
+                event.set()
 
     def publish(self, topics: Iterable[str]) -> None:
         names = tuple(topics)

@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import FrameType
 
 import uvicorn
 from sqlmodel import Session
@@ -54,7 +55,7 @@ async def _serve(started: Started, listener: socket.socket, runner: bool, ready:
         timeout_keep_alive=75,
         ws="none",
     )
-    server = uvicorn.Server(config)
+    server = _Server(config, wiring)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
@@ -68,6 +69,18 @@ async def _serve(started: Started, listener: socket.socket, runner: bool, ready:
     finally:
         if beside is not None:
             await beside.stop()
+
+
+class _Server(uvicorn.Server):
+    """Ends open polls and streams at the first signal, else every stop would wait for them."""
+
+    def __init__(self, config: uvicorn.Config, wiring: Wiring) -> None:
+        super().__init__(config)
+        self._bus, self._loop = wiring.bus, asyncio.get_running_loop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._bus.close)
+        super().handle_exit(sig, frame)
 
 
 def _sign_in_link(wiring: Wiring) -> str:

@@ -52,7 +52,7 @@ def make_workers(wiring: Wiring) -> list[Worker]:
             await wiring.db.write_async(lambda s: assign_jobs(s, wiring.clock))
 
     async def expire() -> None:
-        await wiring.db.write_async(lambda s: expire_leases(s, wiring.clock.now()))
+        await wiring.db.write_async(lambda s: expire_leases(s, wiring.clock.now(), wiring.settings.lease_s))
 
     async def notes() -> None:
         await asyncio.to_thread(write_notes, wiring)
@@ -63,7 +63,7 @@ def make_workers(wiring: Wiring) -> list[Worker]:
     return [
         Worker("deliveries", DELIVERIES, 30.0, handle_deliveries),
         Worker("assign", QUEUE, 5.0, assign),
-        Worker("leases", "leases", 5.0, expire),
+        Worker("leases", "leases", min(5.0, wiring.settings.lease_s / 4), expire),
         Worker("notes", OUTBOX, 15.0, notes),
         Worker("heads", "heads", 180.0, reconcile),
     ]

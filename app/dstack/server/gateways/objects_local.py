@@ -1,7 +1,7 @@
-"""Blobs as files of a folder: `DIGEST[:2]/DIGEST`, written under `incoming/` and renamed when whole and on the disk.
+"""Blobs on this machine's disk: large ones as files `DIGEST[:2]/DIGEST`, small ones in packs (`packs_local.py`).
 
-One file a blob keeps deletion a plain unlink. Large blobs are synced one by one; a pack of small ones by one `syncfs`,
-which costs as much for ten thousand as for one. Names become durable with `sync`, called once per artifact.
+A file is written under `incoming/`, synced, and renamed when whole and checked, so nothing else is ever visible. Names
+become durable with `sync`, called once per artifact.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from types import TracebackType
 
 from dstack.errors import Invalid, NotFound
 from dstack.server.gateways.disk import disk, sync_filesystem
+from dstack.server.gateways.packs_local import LocalPacks, PackFile
 from dstack.server.gateways.ports import READ_BYTES, StoredBlob
 from dstack.wire.manifest import is_digest
 
@@ -29,31 +30,44 @@ class LocalObjects:
         self._root = root
         self._incoming = root / "incoming"
         self._serial = itertools.count()
+        self._packs = LocalPacks(root / "packs")
         for name in ("incoming", *_SHARDS):
             (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def missing(self, digests: Iterable[str]) -> list[str]:
-        return [digest for digest in dict.fromkeys(digests) if not self._touch(digest)]
+        asked = {digest: self.path_of(digest) for digest in digests}
+        held = self._packs.held(asked)
+        return [digest for digest, path in asked.items() if digest not in held and not _touch(path)]
 
     def size(self, digest: str) -> int:
+        path = self.path_of(digest)
+        if place := self._packs.find(digest):
+            return place.size
         try:
-            return self.path_of(digest).stat().st_size
+            return path.stat().st_size
         except FileNotFoundError:
             raise _no_blob(digest) from None
 
     def read(self, digest: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        try:
-            with disk(self._root):
-                fd = os.open(self.path_of(digest), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            raise _no_blob(digest) from None
-        return read_span(fd, start, end)
+        path = self.path_of(digest)
+        with disk(self._root):
+            for _ in range(3):
+                place = self._packs.find(digest)
+                try:
+                    fd = os.open(place.pack if place else path, os.O_RDONLY | os.O_CLOEXEC)
+                except FileNotFoundError:
+                    if place is None:
+                        break
+                    continue  # its pack was rewritten between the two steps: it lies elsewhere now
+                base, size = (place.start, place.size) if place else (0, os.fstat(fd).st_size)
+                return read_span(fd, base + start, base + min(size, size if end is None else end))
+        raise _no_blob(digest)
 
     def writer(self, digest: str, size: int) -> LocalBlobWriter:
         return LocalBlobWriter(self._root, self.path_of(digest), self._temporary(), size)
 
-    def pack_writer(self) -> LocalPackWriter:
-        return LocalPackWriter(self, self._root, self._temporary())
+    def pack_writer(self) -> PackFile:
+        return PackFile(self._packs)
 
     def put(self, digest: str, data: bytes) -> None:
         with self.writer(digest, len(data)) as writer:
@@ -66,14 +80,16 @@ class LocalObjects:
 
     def delete(self, digest: str) -> int:
         path = self.path_of(digest)
+        freed = self._packs.delete(digest)
         try:
             size = path.stat().st_size
             path.unlink()
         except FileNotFoundError:
-            return 0
-        return size
+            return freed
+        return freed + size
 
     def stored(self) -> Iterator[StoredBlob]:
+        yield from self._packs.stored()
         for shard in _SHARDS:
             with os.scandir(self._root / shard) as entries:
                 for entry in entries:
@@ -81,29 +97,23 @@ class LocalObjects:
                     yield StoredBlob(entry.name, stat.st_size, stat.st_mtime)
 
     def sweep(self, older_than: float) -> int:
-        freed = 0
-        for path in self._incoming.rglob("*"):
-            stat = path.lstat()
-            if path.is_file() and stat.st_mtime < older_than:
+        freed = self._packs.sweep(older_than)
+        for path in self._incoming.iterdir():
+            stat = path.stat()
+            if stat.st_mtime < older_than:
                 path.unlink(missing_ok=True)
                 freed += stat.st_size
-        for folder in self._incoming.iterdir():
-            if folder.is_dir() and folder.stat().st_mtime < older_than and not any(folder.iterdir()):
-                folder.rmdir()
         return freed
+
+    def close(self) -> None:
+        """Let go of the index. Nothing is used afterwards."""
+        self._packs.close()
 
     def path_of(self, digest: str) -> Path:
         """Where a blob lies or will lie. Raises Invalid for what is no digest: nothing outside is ever named."""
         if not is_digest(digest):
             raise Invalid(f"{digest[:80]!r} is not a digest", "a digest is 64 lower-case hexadecimal characters")
         return Path(f"{self._root}/{digest[:2]}/{digest}")
-
-    def _touch(self, digest: str) -> bool:
-        try:
-            os.utime(self.path_of(digest))
-        except FileNotFoundError:
-            return False
-        return True
 
     def _temporary(self) -> Path:
         return self._incoming / f"{os.getpid()}-{time.time_ns()}-{next(self._serial)}"
@@ -160,51 +170,13 @@ class LocalBlobWriter:
         self.abort()
 
 
-class LocalPackWriter:
-    """Small blobs into a folder of their own; one sync, then each is renamed to its place."""
-
-    def __init__(self, objects: LocalObjects, root: Path, folder: Path) -> None:
-        self._objects = objects
-        self._root = root
-        self._folder = folder
-        self._digests: dict[str, None] = {}
-        with disk(root):
-            folder.mkdir(0o700)
-
-    def add(self, digest: str, data: bytes) -> None:
-        if digest in self._digests or not self._objects.missing([digest]):
-            return
-        with disk(self._root):
-            fd = os.open(f"{self._folder}/{digest}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
-            self._digests[digest] = None
-            try:
-                write_all(fd, data)
-            finally:
-                os.close(fd)
-
-    def commit(self) -> int:
-        count = len(self._digests)
-        with disk(self._root):
-            if self._digests:
-                sync_filesystem(self._root)
-            for digest in self._digests:
-                (self._folder / digest).rename(self._objects.path_of(digest))
-            self._digests.clear()
-            self._folder.rmdir()
-        return count
-
-    def abort(self) -> None:
-        for digest in self._digests:
-            (self._folder / digest).unlink(missing_ok=True)
-        self._digests.clear()
-        if self._folder.is_dir():
-            self._folder.rmdir()
-
-    def __enter__(self) -> LocalPackWriter:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.abort()
+def _touch(path: Path) -> bool:
+    """Count a file as used now; False where there is none."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def write_all(fd: int, data: bytes) -> None:

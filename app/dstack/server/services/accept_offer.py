@@ -29,7 +29,9 @@ class Refused:
     message: str
 
 
-def accept_offer(session: Session, runner: Runner, attempt_id: str, vault: Vault, now: float) -> Order | Refused:
+def accept_offer(
+    session: Session, runner: Runner, attempt_id: str, vault: Vault, now: float, lease_s: int = LEASE_S
+) -> Order | Refused:
     """The runner takes the job. Repeating it answers the same order. Raises LeaseLost when the offer is gone."""
     attempt = attempt_by_id(session, attempt_id)
     if attempt is None:
@@ -45,7 +47,7 @@ def accept_offer(session: Session, runner: Runner, attempt_id: str, vault: Vault
             runner_id=offer.runner_id,
             runner_name=runner.name,
             devices=offer.devices,
-            lease_until=now + LEASE_S,
+            lease_until=now + lease_s,
             accepted_at=now,
         )
         session.delete(offer)
@@ -54,10 +56,10 @@ def accept_offer(session: Session, runner: Runner, attempt_id: str, vault: Vault
         move_job(session, job, Event.ACCEPT, now=now)
     elif attempt.runner_id != runner.id or attempt.state.is_final:
         raise LeaseLost("the attempt has ended")
-    return _order(session, attempt, vault, now)
+    return _order(session, attempt, vault, now, lease_s)
 
 
-def _order(session: Session, attempt: Attempt, vault: Vault, now: float) -> Order | Refused:
+def _order(session: Session, attempt: Attempt, vault: Vault, now: float, lease_s: int) -> Order | Refused:
     job = job_by_id(session, attempt.job_id)
     run = run_by_id(session, job.run_id)
     repo = repo_by_id(session, run.repo_id)
@@ -87,6 +89,7 @@ def _order(session: Session, attempt: Attempt, vault: Vault, now: float) -> Orde
         inputs=_inputs(session, run),
         devices=tuple(attempt.devices),
         trusted=run.trusted,
+        lease_s=lease_s,
     )
 
 

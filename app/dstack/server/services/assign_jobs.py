@@ -22,6 +22,7 @@ def assign_jobs(session: Session, clock: Clock) -> int:
     now = clock.now()
     for stale in offers_expired(session, now):
         job = job_by_id(session, stale.job_id)
+        _doubt(session, stale.runner_id)
         session.delete(stale)
         session.flush()
         move_job(session, job, Event.WITHDRAW, now=now)
@@ -38,6 +39,14 @@ def assign_jobs(session: Session, clock: Clock) -> int:
             jobs[decision.job].waits_for = decision.why
             session.add(jobs[decision.job])
     return offers
+
+
+def _doubt(session: Session, runner_id: int) -> None:
+    """A runner that let an offer run out gets no other until it is heard from again: it may be dead."""
+    runner = runner_by_id(session, runner_id)
+    if runner is not None:
+        runner.last_seen_at = 0
+        session.add(runner)
 
 
 def _offer(session: Session, job: JobRow, placement: Placement, clock: Clock, now: float) -> None:

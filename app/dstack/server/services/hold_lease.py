@@ -31,7 +31,9 @@ def held_attempt(session: Session, runner: Runner, attempt_id: str, lease: str, 
     return attempt
 
 
-def renew_leases(session: Session, runner: Runner, leases: dict[str, str], vault: Vault, now: float) -> Renewed:
+def renew_leases(
+    session: Session, runner: Runner, leases: dict[str, str], vault: Vault, now: float, lease_s: int = LEASE_S
+) -> Renewed:
     """Give each attempt still held a fresh term; name those to stop and those already lost."""
     held: list[str] = []
     lost: list[Stop] = []
@@ -41,14 +43,14 @@ def renew_leases(session: Session, runner: Runner, leases: dict[str, str], vault
         except (LeaseLost, NotFound):
             lost.append(Stop(attempt_id, Reason.RUNNER_LOST, 0, lost=True))
             continue
-        attempt.lease_until = now + LEASE_S
+        attempt.lease_until = now + lease_s
         session.add(attempt)
         held.append(attempt_id)
     runner.last_seen_at = now
     session.add(runner)
     session.flush()
     stops = [stop for stop in stops_for(session, runner) if stop.attempt in leases]
-    return Renewed(tuple(held), (*stops, *lost))
+    return Renewed(tuple(held), (*stops, *lost), lease_s)
 
 
 def stops_for(session: Session, runner: Runner) -> list[Stop]:
@@ -56,27 +58,27 @@ def stops_for(session: Session, runner: Runner) -> list[Stop]:
     return [_stop(attempt, job) for attempt, job in stops_wanted(session, runner.id or 0)]
 
 
-def grant_fresh_terms(session: Session, now: float) -> int:
+def grant_fresh_terms(session: Session, now: float, lease_s: int = LEASE_S) -> int:
     """At the server's start: while it was away nobody could renew, so no lease may have run out for that."""
     attempts = live_attempts(session)
     for attempt in attempts:
-        attempt.lease_until = now + LEASE_S
+        attempt.lease_until = now + lease_s
         session.add(attempt)
     return len(attempts)
 
 
-def expire_leases(session: Session, now: float) -> int:
+def expire_leases(session: Session, now: float, lease_s: int = LEASE_S) -> int:
     """End attempts whose machine vanished; their jobs are queued again while their retries last."""
     expired = attempts_with_lease_before(session, now)
     for attempt in expired:
-        lose_attempt(session, attempt, now)
+        lose_attempt(session, attempt, now, lease_s)
     return len(expired)
 
 
-def lose_attempt(session: Session, attempt: Attempt, now: float) -> None:
+def lose_attempt(session: Session, attempt: Attempt, now: float, lease_s: int = LEASE_S) -> None:
     """The attempt is lost: fenced off for ever, its job requeued or ended."""
     attempt.state, attempt.reason, attempt.finished_at = AttemptState.LOST, Reason.RUNNER_LOST, now
-    attempt.message = f"{attempt.runner_name} was not heard from for {LEASE_S} s"
+    attempt.message = f"{attempt.runner_name} was not heard from for {lease_s} s"
     session.add(attempt)
     job = job_by_id(session, attempt.job_id)
     event = after_attempt(

@@ -22,7 +22,13 @@ from dstack.wire.states import AttemptState, JobState, Reason
 
 _ORDER = (AttemptState.PREPARING, AttemptState.RUNNING, AttemptState.SAVING)
 _EVENTS = {AttemptState.RUNNING: Event.START, AttemptState.SAVING: Event.SAVE}
-_ENDS = (AttemptState.SUCCEEDED, AttemptState.FAILED, AttemptState.STOPPED, AttemptState.PREEMPTED)
+_ENDS = (
+    AttemptState.SUCCEEDED,
+    AttemptState.FAILED,
+    AttemptState.STOPPED,
+    AttemptState.PREEMPTED,
+    AttemptState.LOST,  # told by a runner that was started again after its own death
+)
 MAX_METRIC_POINTS = 1_000_000
 MAX_METRIC_NAME = 200
 MAX_REPORT = 64 * 1024

@@ -23,6 +23,7 @@ from sqlmodel import Session
 
 from dstack.errors import Unavailable
 from dstack.server.bus import Bus
+from dstack.server.failpoints import reach
 
 T = TypeVar("T")
 Unit = Callable[[Session], T]
@@ -115,6 +116,7 @@ class Database:
                     else:
                         done.append((future, result))
                         topics.extend(session.info[_TOPICS])
+                reach("commit-before")
                 session.commit()
         except BaseException as error:
             log.exception("a commit failed", extra={"action": "commit"})

@@ -10,6 +10,7 @@ from sqlmodel import Session
 from dstack.errors import NotAllowed, NotFound, NotSignedIn, Unavailable
 from dstack.git.pushes import RefUpdate
 from dstack.server.bus import delivery_topic, wait_for
+from dstack.server.failpoints import reach
 from dstack.server.models import Delivery
 from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.add_repo import add_repo
@@ -76,10 +77,12 @@ class GitDoor:
         if not told:
             return []
         body = {"updates": [{"ref": u.ref, "old": u.old, "new": u.new} for u in told]}
+        reach("push-before-delivery")
         guid, now = f"push:{wiring.clock.new_id()}", wiring.clock.now()
         delivery = await wiring.db.write_async(
             lambda s: receive_delivery(s, "push", guid, body, repo_id=int(repo_id), sender=user, now=now)
         )
+        reach("delivery-committed")
         settled = await self._settled(delivery)
         return await wiring.db.read_async(lambda s: self._lines(s, settled))
 
@@ -88,7 +91,8 @@ class GitDoor:
         with wiring.bus.listen(delivery_topic(delivery_id)) as event:
             while True:
                 delivery = await wiring.db.read_async(lambda s: delivery_by_id(s, delivery_id))
-                if delivery.state is not DeliveryState.RECEIVED or not await wait_for(event, _ANSWER_S):
+                is_settled = delivery.state is not DeliveryState.RECEIVED or wiring.bus.is_closed
+                if is_settled or not await wait_for(event, _ANSWER_S):
                     return delivery
 
     def _lines(self, session: Session, delivery: Delivery) -> list[str]:

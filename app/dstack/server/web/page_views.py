@@ -260,8 +260,8 @@ class StoreActions:
 class StoreLogs:
     """`page_ports.Logs`."""
 
-    def __init__(self, wiring: Wiring, stopping: asyncio.Event) -> None:
-        self._wiring, self._stopping = wiring, stopping
+    def __init__(self, wiring: Wiring) -> None:
+        self._wiring = wiring
 
     def size(self, attempt_id: str) -> LogSize:
         # The end is read before the size: bytes that came in between are not missed.
@@ -274,8 +274,8 @@ class StoreLogs:
 
     async def wait(self, attempt_id: str, offset: int, timeout_s: float) -> LogSize | None:
         deadline = asyncio.get_running_loop().time() + timeout_s
-        with self._wiring.bus.listen(log_topic(attempt_id), "stopping") as news:
-            while not self._stopping.is_set():
+        with self._wiring.bus.listen(log_topic(attempt_id)) as news:
+            while not self._wiring.bus.is_closed:
                 size = await asyncio.to_thread(self.size, attempt_id)
                 left = deadline - asyncio.get_running_loop().time()
                 if size.bytes > offset or size.ended or left <= 0:

@@ -49,7 +49,7 @@ class RunLog:
                             position += len(piece)
                             yield piece
                     start += size
-                if position >= start and (chain.ended or not follow):
+                if position >= start and (chain.ended or not follow or bus.is_closed):
                     return
                 if position >= start:
                     await wait_for(news, _RECHECK_S)

@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from dstack.errors import Conflict
 from dstack.server.bus import log_topic, runner_topic, wait_for
+from dstack.server.failpoints import reach
 from dstack.server.models import Attempt
 from dstack.server.services.accept_offer import Refused, accept_offer
 from dstack.server.services.hold_lease import held_attempt, renew_leases, stops_for
@@ -79,7 +80,7 @@ async def poll(call: Call) -> Polled:
         while True:
             polled = wiring.db.read(lambda s: _news(s, call))
             left = deadline - asyncio.get_running_loop().time()
-            if polled.offers or polled.stops or left <= 0:
+            if polled.offers or polled.stops or left <= 0 or wiring.bus.is_closed:
                 _told.note([o.attempt for o in polled.offers] + [f"stop {s.attempt}" for s in polled.stops])
                 return polled
             await wait_for(event, left)
@@ -105,7 +106,9 @@ async def renew(call: Call) -> Renewed:
     """Gives every attempt still held a fresh term."""
     wiring, now = call.wiring, call.wiring.clock.now()
     return await wiring.db.write_async(
-        lambda s: renew_leases(s, s.merge(the_runner(call.caller)), call.body.leases, wiring.vault, now)
+        lambda s: renew_leases(
+            s, s.merge(the_runner(call.caller)), call.body.leases, wiring.vault, now, wiring.settings.lease_s
+        )
     )
 
 
@@ -113,7 +116,10 @@ async def renew(call: Call) -> Renewed:
 async def accept(call: Call) -> Order:
     """Turns an offer into a live attempt."""
     wiring, runner, now = call.wiring, the_runner(call.caller), call.wiring.clock.now()
-    answer = await wiring.db.write_async(lambda s: accept_offer(s, runner, call.path("attempt"), wiring.vault, now))
+    answer = await wiring.db.write_async(
+        lambda s: accept_offer(s, runner, call.path("attempt"), wiring.vault, now, wiring.settings.lease_s)
+    )
+    reach("accept-before-reply")
     if isinstance(answer, Refused):
         raise Conflict(answer.message)
     return answer
@@ -145,6 +151,7 @@ async def finish(call: Call) -> None:
     wiring, attempt_id, now = call.wiring, call.path("attempt"), call.wiring.clock.now()
     await run_in_threadpool(wiring.logs.finish, attempt_id)
     await wiring.db.write_async(lambda s: _finish_once(s, call, now))
+    reach("finish-before-reply")
     wiring.bus.publish([log_topic(attempt_id)])
 
 

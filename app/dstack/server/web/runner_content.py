@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from dstack.errors import Invalid, NotFound
 from dstack.server.bus import log_topic
+from dstack.server.failpoints import reach
 from dstack.server.models import Attempt
 from dstack.server.services.save_artifact import record_artifact
 from dstack.server.store.artifacts import artifacts_of_runs
@@ -76,7 +77,9 @@ async def save_artifact(call: Call) -> ArtifactSaved:
     wiring, now, body = call.wiring, call.wiring.clock.now(), call.body
     _check_lease(call)
     manifest = await run_in_threadpool(_store_manifest, call, body)
-    return await wiring.db.write_async(lambda s: record_artifact(s, held(s, call), body, manifest, now))
+    saved = await wiring.db.write_async(lambda s: record_artifact(s, held(s, call), body, manifest, now))
+    reach("artifact-before-reply")
+    return saved
 
 
 def _store_manifest(call: Call, body: SaveArtifact) -> Manifest:

@@ -12,6 +12,7 @@ from dstack.errors import ConfigProblems, Invalid, NotFound
 from dstack.git.names import check_sha
 from dstack.server.bus import delivery_topic, run_topic, wait_for
 from dstack.server.decide.names import is_run_name
+from dstack.server.failpoints import reach
 from dstack.server.models import Delivery, Repo, Run
 from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.restart_run import restart_run
@@ -86,6 +87,7 @@ async def start_run(call: Call) -> RunPage:
     delivery = await wiring.db.write_async(
         lambda s: receive_delivery(s, "manual", guid, body, repo_id=repo.id, sender=sender, now=now)
     )
+    reach("delivery-committed")
     settled = await delivery_settled(call, delivery.id or 0, _START_S)
     if settled.state is DeliveryState.FAILED:
         raise ConfigProblems(settled.reason)
@@ -107,7 +109,7 @@ async def delivery_settled(call: Call, delivery_id: int, timeout_s: float) -> De
         while True:
             delivery = wiring.db.read(lambda s: delivery_by_id(s, delivery_id))
             left = deadline - asyncio.get_running_loop().time()
-            if delivery.state is not DeliveryState.RECEIVED or left <= 0:
+            if delivery.state is not DeliveryState.RECEIVED or left <= 0 or wiring.bus.is_closed:
                 return delivery
             await wait_for(event, left)
 
@@ -121,7 +123,7 @@ async def wait_run(call: Call) -> RunView:
         while True:
             run = wiring.db.read(lambda s: find_run(s, name))
             left = deadline - asyncio.get_running_loop().time()
-            if run.state.is_final or left <= 0:
+            if run.state.is_final or left <= 0 or wiring.bus.is_closed:
                 return await wiring.db.read_async(lambda s: view_run(s, find_run(s, name)))
             await wait_for(event, left)
 
