@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from dstack.errors import DstackError
-from dstack.wire.runner import RENEW_EVERY_S, Renewal, Renewed, Stop
+from dstack.wire.runner import LEASE_S, RENEW_EVERY_S, Renewal, Renewed, Stop
 from dstack.wire.states import Reason
 from dstack_runner.server import Server
 
@@ -54,6 +54,7 @@ class LeaseKeeper:
         self._leases: dict[str, str] = {}
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._wake = threading.Event()
         self._last_good = clock()
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
@@ -62,15 +63,21 @@ class LeaseKeeper:
 
     def close(self) -> None:
         self._closed.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout=20)
         self._server.close()
 
-    def hold(self, attempt: str, lease: str) -> None:
+    def hold(self, attempt: str, lease: str, lease_s: float = LEASE_S) -> None:
+        """Renew this lease too; `lease_s` is its term, a sixth of which is the longest pause."""
         with self._lock:
+            is_shorter = lease_s / 6 < self._every_s
+            self._every_s = min(self._every_s, lease_s / 6)
             if not self._leases:
                 self._last_good = self._clock()  # silence counts from the first lease on
             self._leases[attempt] = lease
+        if is_shorter:
+            self._wake.set()  # the pause under way may be longer than this term
 
     def drop(self, attempt: str) -> None:
         with self._lock:
@@ -97,6 +104,9 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         wait_s = self._every_s
-        while not self._closed.wait(wait_s):
-            good = self.renew_once()
-            wait_s = self._every_s if good else min(RETRY_S, self._every_s)
+        while not self._closed.is_set():
+            self._wake.wait(wait_s)
+            self._wake.clear()
+            if not self._closed.is_set():
+                good = self.renew_once()
+                wait_s = self._every_s if good else min(RETRY_S, self._every_s)

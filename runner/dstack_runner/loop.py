@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from dstack.errors import DstackError, NotSignedIn, UnsupportedVersion
 from dstack.version import __version__
-from dstack.wire.runner import Capacity, Offer, Order, Poll, Registration, Stop
+from dstack.wire.runner import RENEW_EVERY_S, Capacity, Offer, Order, Poll, Registration, Stop
 from dstack.wire.states import Reason
 from dstack_runner.control import Control
 from dstack_runner.execute import Execution
@@ -36,7 +36,10 @@ TIDY_EVERY_S = 5.0
 class Runner:
     """One runner on one data folder, which `run` opens and closes. `shutdown` may be asked from any thread."""
 
-    def __init__(self, settings: Settings, *, shutdown: Shutdown | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, shutdown: Shutdown | None = None, renew_every_s: float = RENEW_EVERY_S
+    ) -> None:
+        self._renew_every_s = renew_every_s
         self.settings = settings
         self.shutdown = shutdown or Shutdown()
         self.online = threading.Event()  # the server has answered a poll
@@ -181,7 +184,7 @@ class Runner:
             server = self._server.another()
             order = self._accept(server, offer)
             if order is not None:
-                self._keeper.hold(offer.attempt, offer.lease)
+                self._keeper.hold(offer.attempt, offer.lease, order.lease_s)
                 with self._machine.user() as user:
                     self._execution(order, offer, server, control, user).run()
             server.close()
@@ -223,7 +226,10 @@ class Runner:
             control.request(stop)
 
     def _make_keeper(self) -> LeaseKeeper:
-        return LeaseKeeper(self._server.another(), self._stop, offline_limit_s=self.settings.offline_limit_s)
+        return LeaseKeeper(
+            self._server.another(), self._stop,
+            offline_limit_s=self.settings.offline_limit_s, every_s=self._renew_every_s,
+        )  # fmt: skip
 
     def _report_lost(self) -> None:
         records = self._session.left_over()

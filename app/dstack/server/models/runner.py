@@ -30,3 +30,7 @@ class Runner(SQLModel, table=True):
     def is_online(self, now: float) -> bool:
         """It was heard from within `ONLINE_S` (it polls at least every 25 s)."""
         return now - self.last_seen_at < ONLINE_S
+
+    def doubt(self, now: float) -> None:
+        """Take it for offline until it is heard from again."""
+        self.last_seen_at = min(self.last_seen_at, now - ONLINE_S)

@@ -12,7 +12,7 @@ from dstack.server.models import Attempt, JobRow, Offer
 from dstack.server.store.attempts import all_offers, live_attempts, offers_expired
 from dstack.server.store.database import wake
 from dstack.server.store.jobs import job_by_id, jobs_queued
-from dstack.server.store.runners import list_runners
+from dstack.server.store.runners import list_runners, runner_by_id
 from dstack.server.transitions.jobs import move_job
 from dstack.wire.runner import OFFER_S
 
@@ -22,7 +22,7 @@ def assign_jobs(session: Session, clock: Clock) -> int:
     now = clock.now()
     for stale in offers_expired(session, now):
         job = job_by_id(session, stale.job_id)
-        _doubt(session, stale.runner_id)
+        _doubt(session, stale, now)
         session.delete(stale)
         session.flush()
         move_job(session, job, Event.WITHDRAW, now=now)
@@ -41,11 +41,11 @@ def assign_jobs(session: Session, clock: Clock) -> int:
     return offers
 
 
-def _doubt(session: Session, runner_id: int) -> None:
-    """A runner that let an offer run out gets no other until it is heard from again: it may be dead."""
-    runner = runner_by_id(session, runner_id)
-    if runner is not None:
-        runner.last_seen_at = 0
+def _doubt(session: Session, stale: Offer, now: float) -> None:
+    """A runner that has not even asked again since an offer is dead, so far as we know."""
+    runner = runner_by_id(session, stale.runner_id)
+    if runner is not None and runner.last_seen_at < stale.expires_at - OFFER_S:
+        runner.doubt(now)
         session.add(runner)
 
 

@@ -10,6 +10,7 @@ from dstack.server.decide.states import Event
 from dstack.server.models import Attempt, JobRow, Runner
 from dstack.server.store.attempts import attempt_by_id, attempts_with_lease_before, live_attempts, stops_wanted
 from dstack.server.store.jobs import job_by_id
+from dstack.server.store.runners import runner_by_id
 from dstack.server.transitions.jobs import move_job
 from dstack.server.vault import Vault
 from dstack.wire.runner import LEASE_S, Renewed, Stop
@@ -80,6 +81,10 @@ def lose_attempt(session: Session, attempt: Attempt, now: float, lease_s: int = 
     attempt.state, attempt.reason, attempt.finished_at = AttemptState.LOST, Reason.RUNNER_LOST, now
     attempt.message = f"{attempt.runner_name} was not heard from for {lease_s} s"
     session.add(attempt)
+    runner = runner_by_id(session, attempt.runner_id)
+    if runner is not None and runner.last_seen_at < now - lease_s:
+        runner.doubt(now)
+        session.add(runner)
     job = job_by_id(session, attempt.job_id)
     event = after_attempt(
         AttemptState.LOST,
