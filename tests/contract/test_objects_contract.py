@@ -171,8 +171,7 @@ def test_sweep_removes_what_dead_writers_left(tmp_path: Path) -> None:
     objects = LocalObjects(tmp_path / "objects")
     writer = objects.writer(digest_of(b"half"), 4)
     writer.write(b"ha")
-    pack = objects.pack_writer()
-    pack.add(digest_of(b"one"), b"one")
+    (tmp_path / "objects" / "packs" / "0123.tmp").write_bytes(b"one")
     reopened = LocalObjects(tmp_path / "objects")
     assert reopened.sweep(time.time() - 60) == 0
     assert reopened.sweep(time.time() + 60) == 5
@@ -189,4 +188,85 @@ def test_a_full_disk_is_said_and_changes_nothing(tmp_path: Path, small_disk: Pat
     writer.abort()
     assert objects.missing([digest_of(data)]) == [digest_of(data)]
     objects.put(digest_of(b"small"), b"small")
+    assert read_all(objects, digest_of(b"small")) == b"small"
+
+
+def packed(objects: Objects, *blobs: bytes) -> list[str]:
+    pack = objects.pack_writer()
+    for blob in blobs:
+        pack.add(digest_of(blob), blob)
+    pack.commit()
+    return [digest_of(blob) for blob in blobs]
+
+
+def test_a_pack_that_is_mostly_dead_is_rewritten(tmp_path: Path) -> None:
+    objects = LocalObjects(tmp_path / "objects")
+    blobs = [bytes([n]) * 1000 for n in range(10)]
+    digests = packed(objects, *blobs)
+    reader = objects.read(digests[9])
+    assert objects.sweep(time.time() + 60) == 0
+    for digest in digests[:8]:
+        assert objects.delete(digest) == 1000
+    assert 7500 < objects.sweep(time.time() + 60) < 9000
+    assert objects.missing(digests) == digests[:8]
+    assert [read_all(objects, digest) for digest in digests[8:]] == blobs[8:]
+    assert b"".join(reader) == blobs[9]
+    assert len(list((tmp_path / "objects" / "packs").glob("*.pack"))) == 1
+    for digest in digests[8:]:
+        objects.delete(digest)
+    objects.sweep(time.time() + 60)
+    assert list((tmp_path / "objects" / "packs").glob("*.pack")) == []
+
+
+def test_reading_goes_on_while_packs_are_rewritten(tmp_path: Path) -> None:
+    objects = LocalObjects(tmp_path / "objects")
+    digests = packed(objects, *(bytes([n]) * 500 for n in range(200)))
+    stop = threading.Event()
+
+    def shrink() -> None:
+        for n in range(190):
+            objects.delete(digests[n])
+            objects.sweep(time.time() + 60)
+        stop.set()
+
+    thread = threading.Thread(target=shrink)
+    thread.start()
+    while not stop.is_set():
+        for n in range(190, 200):
+            assert read_all(objects, digests[n]) == bytes([n]) * 500
+    thread.join()
+
+
+def test_the_index_of_packs_is_built_again_from_the_packs(tmp_path: Path) -> None:
+    objects = LocalObjects(tmp_path / "objects")
+    first = packed(objects, b"one", b"", b"x" * 100_000)
+    second = packed(objects, b"two")
+    objects.close()
+    for path in (tmp_path / "objects" / "packs").glob("index.sqlite*"):
+        path.unlink()
+    again = LocalObjects(tmp_path / "objects")
+    assert again.missing([*first, *second]) == []
+    assert [read_all(again, digest) for digest in first] == [b"one", b"", b"x" * 100_000]
+
+
+def test_a_pack_sent_twice_takes_its_room_once(tmp_path: Path) -> None:
+    objects = LocalObjects(tmp_path / "objects")
+    packed(objects, b"one", b"two")
+    packed(objects, b"two", b"one")
+    assert len(list((tmp_path / "objects" / "packs").glob("*.pack"))) == 1
+
+
+def test_a_full_disk_leaves_no_half_pack(small_disk: Path) -> None:
+    objects = LocalObjects(small_disk / "objects")
+    blobs = [bytes([n]) * 250_000 for n in range(30)]
+    with pytest.raises(Unavailable, match="is full"):
+        pack = objects.pack_writer()
+        try:
+            for blob in blobs:
+                pack.add(digest_of(blob), blob)
+            pack.commit()
+        finally:
+            pack.abort()
+    assert len(objects.missing(map(digest_of, blobs))) == 30
+    assert packed(objects, b"small") == [digest_of(b"small")]
     assert read_all(objects, digest_of(b"small")) == b"small"

@@ -1,4 +1,4 @@
-"""What the stores on this machine's disk share: syncing one filesystem, and saying in words that the disk refused."""
+"""What the stores on this machine's disk share: reading, writing, syncing, and saying that the disk refused."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dstack.errors import Unavailable
+from dstack.server.gateways.ports import READ_BYTES
 
 _SAID = {
     errno.ENOSPC: "is full",
@@ -54,3 +55,20 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """All of `data` at the file's position: one write may take less than it was given."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def read_span(fd: int, start: int, end: int | None) -> Iterator[bytes]:
+    """The bytes of an open file from `start` up to `end`, in pieces; closes it."""
+    with open(fd, "rb", buffering=0) as file:
+        file.seek(start)
+        left = os.fstat(fd).st_size - start if end is None else end - start
+        while left > 0 and (data := file.read(min(left, READ_BYTES))):
+            left -= len(data)
+            yield data

@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dstack.errors import Conflict, Invalid, OffsetMismatch
-from dstack.server.gateways.disk import disk, sync_folder
-from dstack.server.gateways.objects_local import read_span
+from dstack.server.gateways.disk import disk, read_span, sync_folder
 from dstack.server.gateways.ports import READ_BYTES
 
 _ATTEMPT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 
 from dstack.errors import Invalid, NotFound
-from dstack.server.gateways.disk import disk, sync_filesystem
+from dstack.server.gateways.disk import disk, read_span, sync_filesystem, write_all
 from dstack.server.gateways.packs_local import LocalPacks, PackFile
-from dstack.server.gateways.ports import READ_BYTES, StoredBlob
+from dstack.server.gateways.ports import StoredBlob
 from dstack.wire.manifest import is_digest
 
 _SHARDS = [f"{n:02x}" for n in range(256)]
@@ -177,23 +177,6 @@ def _touch(path: Path) -> bool:
     except FileNotFoundError:
         return False
     return True
-
-
-def write_all(fd: int, data: bytes) -> None:
-    """All of `data` at the file's position: one write may take less than it was given."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-
-
-def read_span(fd: int, start: int, end: int | None) -> Iterator[bytes]:
-    """The bytes of an open file from `start` up to `end`, in pieces; closes it."""
-    with open(fd, "rb", buffering=0) as file:
-        file.seek(start)
-        left = os.fstat(fd).st_size - start if end is None else end - start
-        while left > 0 and (data := file.read(min(left, READ_BYTES))):
-            left -= len(data)
-            yield data
 
 
 def _no_blob(digest: str) -> NotFound:

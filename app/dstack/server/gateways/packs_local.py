@@ -15,12 +15,11 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BufferedWriter
 from pathlib import Path
 from types import TracebackType
 
 from dstack.errors import Unavailable
-from dstack.server.gateways.disk import disk, sync_folder
+from dstack.server.gateways.disk import disk, sync_folder, write_all
 from dstack.server.gateways.ports import READ_BYTES, StoredBlob
 from dstack.wire.pack import HEAD_BYTES, MAGIC, PackReader, pack_end, pack_record
 
@@ -60,7 +59,8 @@ class LocalPacks:
 
     def held(self, digests: Iterable[str]) -> set[str]:
         """Those that are here; they count as used now."""
-        names, now, found = list(digests), time.time(), set()
+        found: set[str] = set()
+        names, now = list(digests), time.time()
         with self._transaction() as index:
             for at in range(0, len(names), _AT_ONCE):
                 part = names[at : at + _AT_ONCE]
@@ -100,11 +100,14 @@ class LocalPacks:
         """The name of a pack being written."""
         return self._root / f"{uuid.uuid4().hex}.tmp"
 
-    def add(self, written: Path, places: dict[str, tuple[int, int]]) -> int:
-        """Take a whole, synced pack in: digest -> (start, size); how many blobs were new."""
-        pack = written.with_suffix(".pack")
-        written.rename(pack)
+    def publish(self, written: Path) -> None:
+        """Give a whole, synced pack its lasting name. Its blobs are visible once the index has them."""
+        written.rename(written.with_suffix(".pack"))
         sync_folder(self._root)
+
+    def add(self, written: Path, places: dict[str, tuple[int, int]]) -> int:
+        """Take a published pack in: digest -> (start, size); how many blobs were new."""
+        pack = written.with_suffix(".pack")
         now = time.time()
         with self._transaction() as index:
             before = index.total_changes
@@ -154,10 +157,8 @@ class LocalPacks:
         return size
 
     def move(self, written: Path, places: dict[str, tuple[int, int]]) -> None:
-        """Take a pack in whose blobs are here already: from now on they lie in it."""
+        """Take a published pack in whose blobs are here already: from now on they lie in it."""
         pack = written.with_suffix(".pack")
-        written.rename(pack)
-        sync_folder(self._root)
         with self._transaction() as index:
             index.executemany(
                 "UPDATE blob SET pack = ?, start = ? WHERE digest = ?",
@@ -194,56 +195,55 @@ class LocalPacks:
 
 
 class PackFile:
-    """One pack on its way to the disk. Leaving without `commit` or `move` forgets it."""
+    """One pack on its way to the disk: the `PackWriter` of this store. Its file is made with the first blob."""
 
     def __init__(self, packs: LocalPacks) -> None:
         self._packs = packs
         self._path = packs.new_file()
-        self._file: BinaryIO | None = None
+        self._fd = -1
         self._at = len(MAGIC)
         self._places: dict[str, tuple[int, int]] = {}
 
     def add(self, digest: str, data: bytes) -> None:
-        """`data` is what `digest` says."""
         if digest in self._places:
             return
         with disk(self._path.parent):
-            self._opened().write(pack_record(digest, data))
+            if self._fd < 0:
+                self._fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+                write_all(self._fd, MAGIC)
+            write_all(self._fd, pack_record(digest, data))
         self._places[digest] = (self._at + HEAD_BYTES, len(data))
         self._at += HEAD_BYTES + len(data)
 
     def commit(self) -> int:
-        """Durable and visible from here on; how many blobs were new."""
         with disk(self._path.parent):
-            return self._packs.add(self._path, self._places) if self._written() else 0
+            return self._packs.add(self._path, self._places) if self._finish() else 0
 
     def move(self) -> int:
-        """The same for blobs that another pack has; the size of this one."""
+        """Commit blobs that another pack holds too: from now on they lie here; the size of this pack."""
         with disk(self._path.parent):
-            if self._written():
+            if self._finish():
                 self._packs.move(self._path, self._places)
         return self._at + HEAD_BYTES
 
     def abort(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        if self._fd >= 0:
+            self._close()
             self._path.unlink(missing_ok=True)
 
-    def _opened(self) -> BinaryIO:
-        if self._file is None:
-            self._file = self._path.open("xb", buffering=0)
-            write_all(self._file, MAGIC)
-        return self._file
-
-    def _written(self) -> bool:
-        if self._file is None:
+    def _finish(self) -> bool:
+        """Write the end and sync; False when there is nothing to keep."""
+        if self._fd < 0:
             return False
-        self._file.write(pack_end(len(self._places)))
-        self._file.flush()
-        os.fdatasync(self._file.fileno())
-        self._file.close()
+        write_all(self._fd, pack_end(len(self._places)))
+        os.fdatasync(self._fd)
+        self._packs.publish(self._path)
+        self._close()
         return True
+
+    def _close(self) -> None:
+        os.close(self._fd)
+        self._fd = -1
 
     def __enter__(self) -> PackFile:
         return self
