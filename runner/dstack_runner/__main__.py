@@ -22,8 +22,8 @@ _EXAMPLES = """examples:
 
 Stopping: SIGTERM (or Ctrl-C) takes no new jobs and waits for the live ones; a second one stops those too.
 Every option may also be given as a variable, DSTACK_SERVER, DSTACK_TOKEN, DSTACK_RUNNER_NAME, DSTACK_RUNNER_DATA,
-DSTACK_RUNNER_GPUS, DSTACK_RUNNER_SLOTS, DSTACK_RUNNER_LABELS, DSTACK_RUNNER_UIDS; options win, then variables, then
-what `config` stored.
+DSTACK_RUNNER_GPUS, DSTACK_RUNNER_SLOTS, DSTACK_RUNNER_LABELS, DSTACK_RUNNER_ISOLATE, DSTACK_RUNNER_UIDS; options win,
+then variables, then what `config` stored.
 """
 _OPTIONS = (
     ("server", "URL", "address of the dstack server"),
@@ -33,6 +33,7 @@ _OPTIONS = (
     ("gpus", "NAME:MEMORY[:COUNT],..", "declare pretend GPUs instead of looking for real ones"),
     ("slots", "N", f"how many jobs it runs at once at most (default {settings.DEFAULT_SLOTS})"),
     ("labels", "A,B", "labels that jobs may ask for"),
+    ("isolate", "yes|no", "whether jobs run as users of their own, when started as root (default yes)"),
     ("uids", "FIRST-LAST", "the user ids jobs run as, when started as root"),
 )
 

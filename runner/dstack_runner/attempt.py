@@ -15,6 +15,7 @@ from dstack_runner.content.cache import BlobCache
 from dstack_runner.control import Control, Ended
 from dstack_runner.environments import Environments, Provided
 from dstack_runner.executors.base import Executor, JobUser, Launch, Limits
+from dstack_runner.interpreters import own_interpreter
 from dstack_runner.jobenv import base_env
 from dstack_runner.joblog import JobLog
 from dstack_runner.mask import Masker
@@ -84,7 +85,9 @@ class Attempt:
     user: JobUser | None = None
     mirror: Path | None = None
     env: Provided | None = None
-    reads: tuple[Path, ...] = ()  # what its programs need of this machine beyond what everybody may read
+    reads: tuple[Path, ...] = field(
+        default_factory=lambda: (own_interpreter().prefix,)
+    )  # what its programs need of this machine beyond what everybody may read
     exit_code: int | None = None
     ran: bool = False  # all commands ended well
     metrics: dict[str, float] = field(default_factory=dict)
@@ -93,7 +96,10 @@ class Attempt:
     machine: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     def base_env(self) -> dict[str, str]:
-        return base_env(self.machine, home=self.places.home, tmp=self.places.tmp, own_prefix=sys.prefix)
+        tmp = Path("/tmp") if self.user is not None else self.places.tmp  # noqa: S108  isolated, /tmp is the job's own
+        return base_env(
+            self.machine, home=self.places.home, tmp=tmp, own_prefix=sys.prefix, python=own_interpreter().executable
+        )
 
     def mask(self, text: str) -> str:
         """A text of the job's without the values of its secrets."""

@@ -19,13 +19,14 @@ PASSED_ON = (
 FALLBACK_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def base_env(machine: Mapping[str, str], *, home: Path, tmp: Path, own_prefix: str) -> dict[str, str]:
-    """What every process of an attempt gets. `own_prefix` is the runner's own environment, which jobs do not share."""
+def base_env(machine: Mapping[str, str], *, home: Path, tmp: Path, own_prefix: str, python: Path) -> dict[str, str]:
+    """What every process of an attempt gets. `own_prefix` is the runner's own environment, which jobs do not share;
+    `python` the interpreter below it, so that `python` is found where the machine's own PATH leads to none."""
     path = [part for part in machine.get("PATH", FALLBACK_PATH).split(os.pathsep) if part.startswith("/")]
     path = [part for part in path if posixpath.normpath(part) != posixpath.join(own_prefix, "bin")]
     return {
         **{name: machine[name] for name in PASSED_ON if name in machine},
-        "PATH": os.pathsep.join(path) or FALLBACK_PATH,
+        "PATH": os.pathsep.join(path or [FALLBACK_PATH]) + f"{os.pathsep}{python.parent}",
         "HOME": str(home),
         "TMPDIR": str(tmp),
         "LANG": "C.UTF-8",

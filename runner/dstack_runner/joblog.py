@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dstack.errors import DstackError
+from dstack.wire.states import Reason
 from dstack_runner.logs import LogWriter
+from dstack_runner.outcome import StepFailed
 from dstack_runner.spool import Spool
 
 PIPE_BYTES = 1024 * 1024
@@ -36,7 +38,7 @@ class JobLog:
     def capture(self) -> Iterator[int]:
         """A descriptor to write output to; when the block ends, all that was written is in the log.
 
-        Raises Unavailable when the disk could not take it."""
+        Raises StepFailed when the disk could not take it."""
         reader, writer = os.pipe()
         try:
             fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
@@ -50,7 +52,9 @@ class JobLog:
             os.close(writer)
             pump.join()
         if self._broken is not None:
-            raise self._broken
+            raise StepFailed(
+                f"the log could not be kept: {self._broken.message}", reason=Reason.DISK_FULL, machine_fault=True
+            )
 
     def write(self, data: bytes) -> None:
         """Append output bytes."""

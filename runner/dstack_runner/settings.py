@@ -16,7 +16,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=/-]{0,62}")
 DEFAULT_SLOTS = 4
 MAX_SLOTS = 256
-STORED = ("server", "token", "name", "data", "gpus", "slots", "labels")
+STORED = ("server", "token", "name", "data", "gpus", "slots", "labels", "isolate", "uids")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class Settings:
     slots: int = DEFAULT_SLOTS
     labels: tuple[str, ...] = ()
     offline_limit_s: float = 24 * 3600.0
+    isolate: bool = True  # where the machine allows it; False runs jobs as the runner's own user
     uids: str = ""  # the range of job users, "61000-61063"; empty means the default
     environments_bytes: int = 50 * 1024**3
     blobs_bytes: int = 100 * 1024**3
@@ -97,6 +98,7 @@ def resolve(flags: Mapping[str, str | None], env: Mapping[str, str], stored: Map
         gpus=value("gpus", "DSTACK_RUNNER_GPUS"),
         slots=check_slots(value("slots", "DSTACK_RUNNER_SLOTS")),
         labels=check_labels(value("labels", "DSTACK_RUNNER_LABELS")),
+        isolate=check_isolate(value("isolate", "DSTACK_RUNNER_ISOLATE")),
         uids=value("uids", "DSTACK_RUNNER_UIDS"),
     )
 
@@ -120,6 +122,12 @@ def check_slots(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_SLOTS:
         raise Invalid(f"slots: found {text!r}, expected a whole number from 1 to {MAX_SLOTS}")
     return int(text)
+
+
+def check_isolate(text: str) -> bool:
+    if text not in ("", "yes", "no"):
+        raise Invalid(f"isolate: found {text!r}, expected yes or no")
+    return text != "no"
 
 
 def check_labels(text: str) -> tuple[str, ...]:
