@@ -92,7 +92,11 @@
 
     const atEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 40;
     const following = () => follow && follow.getAttribute("aria-pressed") === "true";
-    const toEnd = () => { scrolling = true; log.scrollTop = log.scrollHeight; };
+    const toEnd = () => {
+      const was = log.scrollTop;
+      log.scrollTop = log.scrollHeight;
+      scrolling = log.scrollTop !== was; // then an event of ours follows, which is no one's wish
+    };
 
     if (wrap) {
       wrap.hidden = false;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from html.parser import HTMLParser
 from urllib.parse import quote
 
@@ -216,6 +217,17 @@ def test_stopping_and_restarting_take_a_form_of_this_session(site) -> None:
     done = site.post("/runs/brave-otter-17/restart", {"csrf": CSRF}, headers={"origin": site.url})
     assert (done.status_code, done.headers["location"]) == (303, "/runs/next-run-2")
     assert site.actions.done == [("stop", "ada", "brave-otter-17", "False"), ("restart", "ada", "brave-otter-17")]
+
+
+def test_a_whole_group_can_be_stopped(site) -> None:
+    alone = a_page(a_run())
+    site.views.runs[:] = [alone]
+    assert "Stop group" not in site.get("/runs/brave-otter-17").text
+    group = [Neighbour("brave-otter-17", "train", "running"), Neighbour("other-run-2", "evaluate", "waiting")]
+    site.views.runs[:] = [replace(alone, group=group)]
+    assert 'name="group" value="1"' in site.get("/runs/brave-otter-17").text
+    assert site.post("/runs/brave-otter-17/stop", {"csrf": CSRF, "group": "1"}).status_code == 303
+    assert site.actions.done == [("stop", "ada", "brave-otter-17", "True")]
 
 
 @pytest.mark.parametrize(
