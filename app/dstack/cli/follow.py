@@ -72,6 +72,7 @@ def print_log(client: Client, name: str, *, job: str = "", offset: int = 0, unti
     `until_end` follows until the run is final and answers it then; else what is there now is printed.
     """
     write = _writer()
+    away_since: float | None = None
     while True:
         start = offset
         try:
@@ -80,10 +81,14 @@ def print_log(client: Client, name: str, *, job: str = "", offset: int = 0, unti
                 for data in stream:
                     write(data)
                     offset += len(data)
+            away_since = None
         except _AWAY as error:
+            away_since = time.monotonic() if away_since is None or offset > start else away_since
+            if time.monotonic() - away_since > PATIENCE_S:
+                raise
             _tell_away(error)
         run = _patiently(lambda: client.run(name))
-        if is_final(run) or not until_end:
+        if away_since is None and (is_final(run) or not until_end):
             return run
         if offset == start:
             time.sleep(0.5)  # an empty answer of a run still going: a server that was just restarted

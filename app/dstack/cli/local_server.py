@@ -75,6 +75,11 @@ def ensure_running(port: int | None = None) -> tuple[str, str]:
     return known.url, token
 
 
+def serving_argv(port: int) -> list[str]:
+    """The command that serves."""
+    return [sys.executable, "-m", "dstack.cli.main", "server", "--host", HOST, "--port", str(port)]
+
+
 def is_ours_and_ended(url: str) -> bool:
     """Whether the address is that of the background server, and it does not run any more."""
     known = read_state()
@@ -140,10 +145,15 @@ def _spawn(port: int) -> LocalServer:
         k: v for k, v in os.environ.items() if not k.startswith("GIT_") and k not in ("DSTACK_SERVER", "DSTACK_TOKEN")
     }
     env["DSTACK_ADMIN_TOKEN"] = token
-    argv = [sys.executable, "-m", "dstack.cli.main", "server", "--host", HOST, "--port", str(port)]
     with open(log, "ab", opener=_private) as out:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=env, cwd="/", start_new_session=True
+            serving_argv(port),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env=env,
+            cwd="/",
+            start_new_session=True,
         )
     _children.append(process)
     started = LocalServer(process.pid, birth_of(process.pid) or 0, url, str(log))

@@ -7,8 +7,8 @@ import re
 
 MAX_HELD = 4096  # an escape sequence longer than this is no sequence
 _SEQUENCE = re.compile(
-    r"(?P<colour>\x1b\[[0-9;:]*m)|\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x1b\x07]*(?:\x1b\\|\x07)|\x1b[ -/]*[0-OQ-WYZ`-~]"
-    r"|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]|[\u200e\u200f\u202a-\u202e\u2066-\u2069]",
+    r"(?P<colour>\x1b\[[0-9;:]*m)|\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x1b\x07]*(?:\x1b\\|\x07)"
+    r"|\x1b[ -/]*[0-OQ-WYZ`-~]|[\x00-\x08\x0b\x0c\x0e-\x1a\x1c-\x1f\x7f-\x9f]|[\u200e\u200f\u202a-\u202e\u2066-\u2069]",
     re.DOTALL,
 )
 _STRAY_ESCAPE = re.compile(r"\x1b(?!\[[0-9;:]*m)")

@@ -15,6 +15,7 @@ from dstack.cli.worktree import DEFAULT_MAX_BYTES, Shipment, pack_working_tree, 
 from dstack.client import Client, Json
 from dstack.client.refusal import plain
 from dstack.errors import ConfigProblems
+from dstack.git.names import check_repo_name
 from dstack.language import FILES, Project, read_project
 
 MAX_FILE = 1024 * 1024  # read a byte more of .dstack/ files: the language says itself what is too large
@@ -40,7 +41,7 @@ def run_words(words: Sequence[str]) -> int:
 def start(asked: RunWords, repository: Repository) -> int:
     """Ship the tree, start the run and stay with it."""
     settings = asked.settings
-    repo = settings.repo or repo_name(repository.remotes, repository.root.name)
+    repo = check_repo_name(settings.repo or repo_name(repository.remotes, repository.root.name))
     with pack_working_tree(repository, settings.max_upload or DEFAULT_MAX_BYTES) as shipment:
         _warn_of_secrets(shipment)
         request = make_request(asked, shipment, repo, key=secrets.token_hex(16))

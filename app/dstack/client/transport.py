@@ -77,6 +77,7 @@ class Stream:
             yield data
         if expected is not None and got < expected:
             raise Unreachable(f"the connection to {self._url} was cut after {got} of {expected} bytes")
+        self._response.close()  # http.client takes a response for unread until it is told, even at its last byte
 
 
 class _Elsewhere(Unreachable):
@@ -132,6 +133,10 @@ class Transport:
     def close(self) -> None:
         if self._kept is not None:
             self._kept.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_kept"):  # not when the address was refused
+            self.close()  # a command's connection ends with the command
 
     def _send(self, call: _Call) -> Answer | Stream:
         tries = redirects = 0
