@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,12 +82,18 @@ class Host:
     def __init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.remote: GitRemote | None = None
-        app = Starlette(routes=[Mount("/git", app=self.answer)])
-        config = uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
+        app = Starlette(routes=[Mount("/git", app=self.answer)], lifespan=self.lifespan)
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, args=([self.listener],), daemon=True)
         self.thread.start()
         wait_for(lambda: self.server.started)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        yield
+        if self.remote:
+            await self.remote.close()
 
     async def answer(self, scope: Any, receive: Any, send: Any) -> None:
         assert self.remote is not None

@@ -114,7 +114,7 @@ def test_a_server_that_stops_ends_its_pushes(clone: Clone, tmp_path: Path) -> No
         wait_for(lambda: half_received(served))
         host.stop()
     assert not host.thread.is_alive()
-    wait_for(lambda: not git_processes())
+    assert git_processes() == []
     assert served.repositories.heads(REPO) == {}
 
 

@@ -29,6 +29,7 @@ from dstack.server.web.git_process import GitProcess, Receive, Send, send_text
 log = logging.getLogger(__name__)
 
 _SETTLE_S = 5.0
+_CLOSE_S = 8.0
 _MAX_ASK = 64 * 1024 * 1024  # a fetch names what it wants and has: 50 bytes a commit
 
 Scope = MutableMapping[str, Any]
@@ -93,6 +94,7 @@ class GitRemote:
         self._hooks = write_hooks(hooks.absolute())
         self._argv = _backend_argv(repositories.root)
         self._slots = asyncio.Semaphore(self._limits.processes)
+        self._serving: set[asyncio.Task[Any]] = set()
         self._told: set[asyncio.Task[Sequence[str]]] = set()  # a task nobody holds may vanish before it is done
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,12 +108,20 @@ class GitRemote:
         except DstackError as error:
             await _refuse(send, error)
             return
-        async with self._slots:
-            await self._serve(call, access, headers, receive, send)
+        request = asyncio.current_task()
+        assert request is not None
+        self._serving.add(request)
+        try:
+            async with self._slots:
+                await self._serve(call, access, headers, receive, send)
+        finally:
+            self._serving.discard(request)
 
     async def close(self) -> None:
-        """Wait for what pushes have started: their deliveries are being stored."""
-        await asyncio.gather(*self._told, return_exceptions=True)
+        """Wait for requests to end their git processes and for what pushes have started. Called when the server stops
+        (lifespan), after requests were told to end: a second cancellation would leave their processes to themselves."""
+        if waited := {*self._serving, *self._told}:
+            await asyncio.wait(waited, timeout=_CLOSE_S)
 
     def _check(self, call: GitCall, access: GitAccess) -> None:
         if call.writes and not access.may_push:
