@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from dstack.language.fields import COMMON, FROM_GITHUB
@@ -20,11 +21,11 @@ _COMMON_WORDS = frozenset(word for f in COMMON for word in f.all_spellings())
 
 
 def entry_record(provider: str | None) -> Record:
-    """The keys an entry may have under a built-in provider; without one, those of all of them are known."""
+    """The keys an entry may have under a built-in provider; without one, those of all of them, none required."""
     options: dict[str, Field] = {}
     for name, fields in BUILT_IN.items():
         if provider in (None, name):
-            options.update({f.name: f for f in fields})
+            options.update({f.name: f if provider else replace(f, required=False) for f in fields})
     return Record((*COMMON, *options.values()), what="a workflow", hints=FROM_GITHUB)
 
 

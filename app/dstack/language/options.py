@@ -9,16 +9,17 @@ from dstack.language.shapes import Arguments, Field, ListOf, ShellText, Word
 _WORKING_DIR = Field("working-dir", PATH, "Folder that commands run in, relative to the repository.")
 _SHELL = ListOf(ShellText(), limit=200)
 
+_SCRIPT = Word("a Python file or notebook inside the repository", words.parse_path)
+
 PYTHON = (
-    Field("script", Word("a Python file or notebook", words.parse_path), "Python file, or notebook (.ipynb), to run.",
-          ("python-script", "file")),
+    Field("script", _SCRIPT, "Python file, or notebook (.ipynb), to run.", ("python-script", "file")),
     Field("module", Word("a Python module", words.parse_plain_module), "Module to run, as `python -m` does."),
     Field("args", Arguments(), "Arguments: one line, split before expressions are filled in, or a list."),
     Field("version", PYTHON_VERSION, "Python version; else the runner's."),
     Field("requirements", ListOf(PATH), "Requirement files, pyproject.toml or uv.lock to install from."),
     Field("before-run", _SHELL, "Shell commands to run first."),
     _WORKING_DIR,
-)  # fmt: skip
+)
 
 BASH = (
     Field("commands", _SHELL, "Shell commands; each is a step of its own and stops at its first error.", required=True),

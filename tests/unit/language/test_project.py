@@ -109,7 +109,8 @@ def test_values_that_do_not_fit_name_the_place_and_the_value() -> None:
 
 def test_scalars_keep_the_spelling_of_the_file() -> None:
     written = {
-        "a": "1e-3", "b": "1.10", "c": "0777", "d": "1:30", "e": "no", "f": "2024-01-01", "g": "'null'", "h": "0x1F", "i": "1_000"
+        "a": "1e-3", "b": "1.10", "c": "0777", "d": "1:30", "e": "no", "f": "2024-01-01", "g": "'null'", "h": "0x1F",
+        "i": "1_000",
     }  # fmt: skip
     text = "variables:\n  global:\n" + "".join(f"    {key}: {value}\n" for key, value in written.items())
     project = bash("on: push\nenv: {ON: on, OFF: no}", text)
