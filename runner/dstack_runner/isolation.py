@@ -91,7 +91,7 @@ def _candidates(needs: Iterable[Need], covers: Iterable[str], own: Iterable[Step
 
 
 def own_places(tmp: Path | None) -> list[Step]:
-    """The job's own folders where everybody may write: `tmp` or fresh ones in memory, and always fresh shared memory."""
+    """The job's own folders where everybody may write: `tmp` or fresh ones in memory; shared memory is always fresh."""
     kind, source = (BIND, str(_there(tmp))) if tmp else (COVER, _TMP_MODE)
     on_disk = [(kind, place, source, True) for place in _ON_DISK if _is_folder(place)]
     return on_disk + [(COVER, place, _TMP_MODE, True) for place in _IN_MEMORY if _is_folder(place)]

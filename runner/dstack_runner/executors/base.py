@@ -30,7 +30,7 @@ from typing import ClassVar, Protocol
 
 from dstack.errors import DstackError
 
-MARK = "DSTACK_ATTEMPT"  # the environment variable that every launch gets, its scope: strays are known by it
+MARK = "DSTACK_ATTEMPT_ID"  # the environment variable that every launch gets, its scope: strays are known by it
 
 
 class StartFailed(DstackError):
@@ -72,7 +72,7 @@ class Mount:
 @dataclass(frozen=True, slots=True)
 class Launch:
     """One process to execute, whole: nothing else reaches it, not even the runner's own environment (but the executor
-    adds `DSTACK_ATTEMPT`, its scope).
+    adds `DSTACK_ATTEMPT_ID`, its scope).
 
     `argv[0]` is looked up in the PATH of `env`. `scope` names the attempt: sweeping finds what belongs together by it.
     With a `user`, the job is isolated: it runs as that user and sees the machine's files with these exceptions.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import marshal
 import os
@@ -14,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import dstack_runner
 from dstack_runner import isolation, processes, sweep
@@ -22,6 +24,8 @@ from dstack_runner.executors.base import MARK, Exit, Launch, Running, StartFaile
 from dstack_runner.executors.record import Record, name_of
 
 START_LIMIT_S = 30.0
+
+LaunchWords = dict[str, Any]
 
 _ROOT = str(Path(dstack_runner.__file__).parent.parent)
 # `-I -S`: nothing of the user's environment and no site packages, so it starts in 8 ms. It runs the module by an import
@@ -63,7 +67,7 @@ class ProcessExecutor:
         group = self.cgroups.make(name, launch.limits.memory, None if launch.user else launch.limits.pids)
         scene = Scene(launch, group, self.records / f"{name}.json", machine_oom_kills())
         try:
-            return _start(scene, encode(launch, view, group, output), output)
+            return _start(scene, words(launch, view, group), output)
         except BaseException:
             scene.clear()
             raise
@@ -182,40 +186,47 @@ class ProcessRunning:
         return Exit(None, signal.SIGKILL, self._scene.is_out_of_memory(by_kill=True), killed)
 
 
-def encode(launch: Launch, view: Sequence[isolation.Step], group: Group | None, output: int) -> bytes:
-    """The launch as the supervisor reads it."""
+def words(launch: Launch, view: Sequence[isolation.Step], group: Group | None) -> LaunchWords:
+    """The launch as the supervisor reads it, plain values only; where its output goes is added later."""
     user = launch.user
-    data = marshal.dumps(
-        {
-            "argv": list(launch.argv),
-            "env": {**launch.env, MARK: launch.scope},
-            "cwd": str(launch.cwd),
-            "output": output,
-            "uid": user.uid if user else None,
-            "gid": user.gid if user else None,
-            "pids": launch.limits.pids,
-            "view": list(view),
-            "cgroup_join": list(group.join) if group else [],
-            "cgroup_kill": group.kill if group else "",
-        }
-    )
-    return len(data).to_bytes(8, "big") + data
+    return {
+        "argv": list(launch.argv),
+        "env": {**launch.env, MARK: launch.scope},
+        "cwd": str(launch.cwd),
+        "uid": user.uid if user else None,
+        "gid": user.gid if user else None,
+        "pids": launch.limits.pids,
+        "view": list(view),
+        "cgroup_join": list(group.join) if group else [],
+        "cgroup_kill": group.kill if group else "",
+    }
 
 
-def _start(scene: Scene, message: bytes, output: int) -> ProcessRunning:
+def _send(control: IO[bytes], launch: LaunchWords) -> None:
+    data = memoryview(marshal.dumps(launch))
+    control.write(len(data).to_bytes(8, "big"))
+    while data:
+        data = data[control.write(data) :]  # unbuffered: a big launch goes in parts
+
+
+def _start(scene: Scene, launch: LaunchWords, output: int) -> ProcessRunning:
     ears, mouth = os.pipe()
+    high = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3) for descriptor in (mouth, output)]
+    os.close(mouth)
+    launch["output"] = high[1]
     try:
-        supervisor = _spawn(mouth, output)
+        supervisor = _spawn(*high)
     except OSError as error:
         os.close(ears)
         raise StartFailed(f"no process could be started for {scene.launch.scope}: {error}") from error
     finally:
-        os.close(mouth)
+        for descriptor in high:
+            os.close(descriptor)
     report = Report(ears)
     try:
         scene.note(supervisor.pid)
         assert supervisor.stdin
-        supervisor.stdin.write(message)
+        _send(supervisor.stdin, launch)
         return ProcessRunning(supervisor, report, _started(report), scene)
     except BaseException as error:
         supervisor.kill()  # it has started nothing, or its child dies with it
