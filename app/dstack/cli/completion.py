@@ -70,13 +70,14 @@ def run_names(prefix: str, parsed_args: argparse.Namespace, **_: object) -> list
 
 
 def _run_parser(words: Sequence[str]) -> argparse.ArgumentParser:
+    from dstack.cli.lint import read_working_tree
     from dstack.cli.repository import open_repository
-    from dstack.cli.run import read_local_project
     from dstack.cli.runwords import PROVIDERS, own_parser, provider_parser, workflow_parser
     from dstack.errors import DstackError
+    from dstack.language import read_project
 
     try:
-        project = read_local_project(open_repository(Path.cwd()).root)
+        project = read_project(read_working_tree(open_repository(Path.cwd()).root)[0])
     except DstackError:
         return own_parser()
     target = next((word for word in words[:-1] if not word.startswith("-")), "")

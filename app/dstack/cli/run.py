@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dstack.cli import connection, follow, output, quantities, terminal
+from dstack.cli.lint import read_working_tree
 from dstack.cli.repository import Repository, open_repository, repo_name
 from dstack.cli.runwords import PROVIDERS, RunWords, find_target, no_target, own_parser, read_provider, read_workflow
 from dstack.cli.worktree import DEFAULT_MAX_BYTES, Shipment, pack_working_tree, push_shipment
@@ -16,9 +17,8 @@ from dstack.client import Client, Json
 from dstack.client.refusal import plain
 from dstack.errors import ConfigProblems
 from dstack.git.names import check_repo_name
-from dstack.language import FILES, Project, read_project
-
-MAX_FILE = 1024 * 1024  # read a byte more of .dstack/ files: the language says itself what is too large
+from dstack.language import Context, Problem, read_project, resolve
+from dstack.providers import ad_hoc
 
 
 def run_words(words: Sequence[str]) -> int:
@@ -70,37 +70,32 @@ def make_request(asked: RunWords, shipment: Shipment, repo: str, key: str) -> Js
     }
 
 
-def read_local_project(root: Path) -> Project:
-    """The project in the working tree's `.dstack/`; links and folders are left to the server to refuse."""
-    files = {}
-    for name in FILES:
-        path = root / name
-        if path.is_file() and not path.is_symlink():
-            with path.open("rb") as file:
-                files[name] = file.read(MAX_FILE + 1)
-    return read_project(files)
-
-
 def _read(target: str, rest: Sequence[str], repository: Repository) -> RunWords:
-    project = read_local_project(repository.root)
+    files, unreadable = read_working_tree(repository.root)
+    project = read_project(files)
+    problems = (*unreadable, *project.problems)
     if target in project.workflows:
         workflow = project.workflows[target]
         asked = read_workflow(rest, target, workflow.help, workflow.variables)
-        _refuse_problems(project)
-        return asked
-    if target in PROVIDERS or target in project.providers:
-        return read_provider(rest, target)
-    _refuse_problems(project)
-    raise no_target(project.workflows, target)
+        _refuse(problems)
+    elif target in PROVIDERS or target in project.providers:
+        asked = read_provider(rest, target)
+        workflow = ad_hoc(asked.provider, asked.options, project.providers)
+    else:
+        _refuse(problems)
+        raise no_target(project.workflows, target)
+    # The server resolves it again; here, so that a wrong value is said before anything is sent.
+    resolve(workflow, asked.variables, Context("run-1", "owner/name", "0" * 40, "main", "manual"))
+    return asked
 
 
-def _refuse_problems(project: Project) -> None:
-    if project.problems:
-        raise ConfigProblems("\n".join(map(str, project.problems)), "Nothing was sent. `dstack lint` checks again.")
+def _refuse(problems: Sequence[Problem]) -> None:
+    if problems:
+        raise ConfigProblems("\n".join(map(str, problems)), "Nothing was sent. `dstack lint` checks again.")
 
 
 def _workflow_names() -> list[str]:
-    return list(read_local_project(open_repository(Path.cwd()).root).workflows)
+    return list(read_project(read_working_tree(open_repository(Path.cwd()).root)[0]).workflows)
 
 
 def _warn_of_secrets(shipment: Shipment) -> None:

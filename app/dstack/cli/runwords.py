@@ -139,7 +139,10 @@ def read_provider(words: Sequence[str], provider: str) -> RunWords:
     """Words of `dstack run PROVIDER ...` without the provider; what dstack does not know is the script's own."""
     mine, script_only = _split_at_dashes(words)
     settings, rest = provider_parser(provider).parse_known_args(mine)
-    variables = read_pairs(settings.var, "--var")
+    if settings.var:
+        raise Usage(
+            f"{provider} without a workflow has no variables", "Give them as arguments, or as --env NAME=VALUE."
+        )
     rest += script_only
     given: dict[str, Any] = {"artifacts": settings.artifact, "env": read_pairs(settings.env, "--env")}
     given["resources"] = {key: value for key in ("gpu", "cpu", "memory") if (value := getattr(settings, key))}
@@ -152,7 +155,7 @@ def read_provider(words: Sequence[str], provider: str) -> RunWords:
     else:
         given["args"] = rest
     options = {key: value for key, value in given.items() if value}
-    return RunWords(settings, variables=variables, provider=provider, options=options)
+    return RunWords(settings, provider=provider, options=options)
 
 
 def no_target(workflows: Iterable[str], target: str = "") -> Usage:

