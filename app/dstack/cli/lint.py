@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dstack.cli import output
 from dstack.language import FILES, Problem, lint_text
+from dstack.language.schema import SCHEMA_FILE
 
 MAX_FILE = 1024 * 1024 + 1  # one byte more than the language reads: it says itself what is too large
 
@@ -16,10 +17,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", nargs="?", default=".", help="the repository, or a folder in it (default: this one)")
     parser.add_argument("--format", choices=("text", "json", "github"), default="text", help="how problems are printed")
     parser.add_argument("--strict", action="store_true", help="take warnings for problems")
+    parser.add_argument("--schema", action="store_true", help="print the JSON Schema of workflows.yaml, for editors")
     output.add_json(parser)
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.schema:
+        print(SCHEMA_FILE.read_text(encoding="utf-8"), end="")
+        return 0
     files, unreadable = read_working_tree(find_root(Path(args.folder)))
     problems, warnings = lint_text(files)
     problems = (*unreadable, *problems)

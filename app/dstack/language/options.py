@@ -12,7 +12,12 @@ _SHELL = ListOf(ShellText(), limit=200)
 _SCRIPT = Word("a Python file or notebook inside the repository", words.parse_path)
 
 PYTHON = (
-    Field("script", _SCRIPT, "Python file, or notebook (.ipynb), to run.", ("python-script", "file")),
+    Field(
+        "script",
+        _SCRIPT,
+        "Python file to run, or notebook (x.ipynb; the result is x.executed.ipynb).",
+        ("python-script", "file"),
+    ),
     Field("module", Word("a Python module", words.parse_plain_module), "Module to run, as `python -m` does."),
     Field("args", Arguments(), "Arguments: one line, split before expressions are filled in, or a list."),
     Field("version", PYTHON_VERSION, "Python version; else the runner's."),

@@ -38,10 +38,13 @@ def is_notebook(script: str) -> bool:
 
 
 def program(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The command that runs what the options name. A notebook is run in place: its outputs stand in it afterwards."""
+    """The command that runs what the options name. A run of `x.ipynb` is written to `x.executed.ipynb`: the notebook
+    itself is tracked by Git, and such files are no artifacts."""
     if "module" in options:
         return ("python", "-m", options["module"])
     script = options["script"]
     if is_notebook(script):
-        return ("python", "-m", "papermill", "--log-output", "--no-progress-bar", "--kernel", "python3", script, script)
+        executed = script.removesuffix(".ipynb") + ".executed.ipynb"
+        flags = ("--log-output", "--no-progress-bar", "--kernel", "python3")
+        return ("python", "-m", "papermill", *flags, script, executed)
     return ("python", script)

@@ -80,6 +80,11 @@ def test_warnings_fail_only_when_asked_to(tree: Path, capsys: pytest.CaptureFixt
     assert main(["lint", "--strict"]) == 1
 
 
+def test_lint_prints_the_schema_for_editors(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["lint", "--schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["$id"] == "urn:dstack-ci:schema:v1:workflows"
+
+
 def test_links_and_folders_are_not_read(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tree / ".dstack" / "variables.yaml"
     path.symlink_to("/etc/passwd")

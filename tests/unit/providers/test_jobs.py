@@ -57,11 +57,11 @@ def test_python_installs_what_is_asked_for_and_runs_commands_before() -> None:
     assert job.working_dir == "src"
 
 
-def test_a_notebook_is_run_by_papermill_in_place() -> None:
+def test_a_notebook_is_run_by_papermill_into_a_file_of_its_own() -> None:
     job = job_of("{name: a, provider: python, script: n.ipynb, args: -p epochs 3}")
     (command,) = job.commands
     assert command.argv[:3] == ("python", "-m", "papermill")
-    assert command.argv[-5:] == ("n.ipynb", "n.ipynb", "-p", "epochs", "3")
+    assert command.argv[-5:] == ("n.ipynb", "n.executed.ipynb", "-p", "epochs", "3")
     assert job.python is not None and job.python.packages == NOTEBOOK_PACKAGES
 
 
@@ -143,8 +143,8 @@ def test_a_workflow_too_large_for_an_environment_variable_is_refused() -> None:
 
 def test_a_provider_runs_without_an_entry() -> None:
     options = {
-        "script": "train.py", "args": ["--epochs", "3", "--name", "a b"], "requirements": ["r.txt"], "artifacts": ["model"],
-        "gpu": 1, "memory": "8GB", "env": {"K": "V"}, "timeout": "1h",
+        "script": "train.py", "args": ["--epochs", "3", "--name", "a b"], "requirements": ["r.txt"],
+        "artifacts": ["model"], "gpu": 1, "memory": "8GB", "env": {"K": "V"}, "timeout": "1h",
     }  # fmt: skip
     workflow = ad_hoc("python", options)
     assert (workflow.name, workflow.triggers.push, workflow.variables) == ("python", None, {})
