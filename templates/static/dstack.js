@@ -64,7 +64,10 @@
   }
 
   async function refresh() {
-    const answer = await fetch(location.href.split("#")[0], { headers: { accept: "text/html" } });
+    const again = new URL(location.href);
+    again.hash = "";
+    again.searchParams.set("live", "1"); // the page without the lines of its log: those come as events
+    const answer = await fetch(again, { headers: { accept: "text/html" } });
     if (!answer.ok || answer.redirected) throw new Error("not now");
     wait = 3000;
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
@@ -72,8 +75,8 @@
       const news = fresh.getElementById(region.id);
       if (!news || news.innerHTML === region.innerHTML || region.contains(document.activeElement)) continue;
       for (const open of region.querySelectorAll("details[open]")) {
-        const again = news.querySelector("#" + CSS.escape(open.id));
-        if (again) again.open = true;
+        const same = news.querySelector("#" + CSS.escape(open.id));
+        if (same) same.open = true;
       }
       region.replaceWith(document.adoptNode(news));
       startCopying(news);
@@ -83,7 +86,7 @@
     // A job was taken up, or tried again, since the page was made: its log is another one.
     const log = document.getElementById("log"), other = fresh.getElementById("log");
     const isNew = other && (!log || log.dataset.lines !== other.dataset.lines);
-    if (isNew && !location.search && !(log && log.contains(document.activeElement))) location.reload();
+    if (isNew && !location.search.includes("attempt=") && !(log && log.contains(document.activeElement))) location.reload();
   }
 
   function startLog(log) {

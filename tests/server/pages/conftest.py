@@ -13,7 +13,6 @@ import uvicorn
 from pages_fakes import COOKIE, FakeActions, FakeGuard, FakeLogs, FakeViews
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dstack.server.web.pages import Pages
@@ -89,11 +88,10 @@ def site(street: _Street) -> Iterator[Site]:
     )  # fmt: skip
     app = Starlette(
         routes=pages.routes(),
-        middleware=[Middleware(SecurityHeaders)],
         exception_handlers={HTTPException: pages.shell.on_error, Exception: pages.shell.on_error},
     )
     app.router.redirect_slashes = False
-    street.app = app
+    street.app = SecurityHeaders(app)
     site.browser.cookies.set(COOKIE, "session-of-ada")
     yield site
     site.logs.close()

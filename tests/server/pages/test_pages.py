@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import socket
+import tarfile
 from dataclasses import replace
 from html.parser import HTMLParser
 from urllib.parse import quote
@@ -196,6 +198,16 @@ def test_the_newest_live_attempt_is_shown_and_others_on_request(site) -> None:
     assert site.get("/runs/brave-otter-17?attempt=other").status_code == 404
 
 
+def test_the_script_asks_again_without_the_lines_of_the_log(site) -> None:
+    site.views.runs[:] = [a_page(a_run(), attempts=[AttemptData("t1", "", 1, "running")])]
+    site.logs.append("t1", b"one\n" * 2000)
+    whole, again = site.get("/runs/brave-otter-17").text, site.get("/runs/brave-otter-17?live=1").text
+    assert len(again) < 20_000 < len(whole)
+    live = {attrs["id"] for _, attrs in Page(whole).attributes if "data-live" in attrs}
+    assert live == {attrs["id"] for _, attrs in Page(again).attributes if "data-live" in attrs}
+    assert 'data-lines="/runs/brave-otter-17/log?attempt=t1"' in again
+
+
 def test_a_run_shows_charts_and_the_runs_it_needs(site) -> None:
     group = [
         Neighbour("needed-run-2", "prepare", "succeeded"),
@@ -314,6 +326,7 @@ def test_an_error_inside_shows_no_inside(site, caplog: pytest.LogCaptureFixture)
     assert answer.status_code == 500
     assert "Something went wrong" in answer.text and "hunter2" not in answer.text
     assert "hunter2" in caplog.text
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
 
 
 def test_every_answer_carries_the_headers(site) -> None:
@@ -368,3 +381,16 @@ def test_badges_need_no_sign_in_and_are_never_absent(site, path: str, says: str)
     assert answer.headers["content-type"].startswith("image/svg+xml")
     assert answer.headers["cache-control"] == "no-cache"
     assert f"<title>{says}</title>" in answer.text
+
+
+def test_a_whole_artifact_is_one_download(site) -> None:
+    data = worded_artifact("dir/page.html")
+    site.views.artifacts["a1"] = data
+    site.views.files["a1", "dir/page.html"] = b"x" * 12
+    answer = site.get("/artifacts/a1/tar")
+    with tarfile.open(fileobj=io.BytesIO(answer.content)) as tar:
+        assert tar.getnames() == ["dir/page.html", "link"]
+    assert 'filename="hostile-run-1-dir-page.html.tar"' in answer.headers["content-disposition"]
+    assert answer.headers["content-security-policy"].startswith("sandbox")
+    assert site.get("/artifacts/none/tar").status_code == 404
+    assert site.anonymous("/artifacts/a1/tar").status_code == 303

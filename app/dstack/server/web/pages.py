@@ -6,11 +6,10 @@ the moment a page is made; the script asks for the same page again while somethi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from itertools import groupby
-from typing import Any, Final
-from urllib.parse import quote, urlencode
+from typing import Any
+from urllib.parse import quote
 
 from anyio import to_thread
 from starlette.requests import Request
@@ -18,19 +17,18 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from dstack.errors import Malformed, NotFound
+from dstack.errors import NotFound
 from dstack.server.web.log_stream import EventStream, log_events, raw_log, start_offset
 from dstack.server.web.log_window import LineIndexes, LogWindow, read_window
+from dstack.server.web.page_choices import choose_attempt, filter_query, in_groups, read_filter, whole_number
 from dstack.server.web.page_ports import Actions, Guard, Logs, Views
 from dstack.server.web.page_shell import Shell, check_origin, read_form, template_folder
 from dstack.server.web.render.badge import badge
-from dstack.server.web.render.models import AttemptData, RunData, RunFilter, RunRow
+from dstack.server.web.render.models import ArtifactData, AttemptData, RunData
 from dstack.server.web.security_headers import download_headers
 from dstack.server.web.sign_in import SignIn
-from dstack.wire.states import FINAL_STATES, JobState
-
-STATES: Final = ("", "active", *(state.value for state in JobState))
-_FILTERS: Final = ("repo", "workflow", "branch", "state")
+from dstack.server.web.tar_stream import tar_pieces
+from dstack.wire.states import FINAL_STATES
 
 
 class Pages:
@@ -62,6 +60,7 @@ class Pages:
             Route("/runs/{name}/stop", edge(self.stop), methods=["POST"]),
             Route("/runs/{name}/restart", edge(self.restart), methods=["POST"]),
             Route("/artifacts/{id}", edge(self.artifact), methods=["GET"]),
+            Route("/artifacts/{id}/tar", edge(self.tar), methods=["GET"]),
             Route("/artifacts/{id}/files/{path:path}", edge(self.file), methods=["GET"]),
             Route("/tags", edge(self.tags), methods=["GET"]),
             Route("/runners", edge(self.runners), methods=["GET"]),
@@ -88,15 +87,17 @@ class Pages:
         return await self.shell.show(request, "pages/runs.html", load)
 
     async def run(self, request: Request) -> Response:
+        """The page of a run; with `live=1`, as the script asks again and again, without the lines of its log."""
         name, wanted = request.path_params["name"], request.query_params.get("attempt", "")
+        is_again = "live" in request.query_params
 
         def load(viewer: str) -> dict[str, Any]:
             data = self._run(viewer, name)
             attempt = choose_attempt(data, wanted)
-            window, log_size = self._tail(attempt)
+            window, has_ended = self._tail(attempt) if attempt and not is_again else (None, True)
             return {
-                "data": data, "run": data.row.run, "attempt": attempt, "window": window,
-                "log_ended": log_size, "is_moving": data.row.run.state not in FINAL_STATES,
+                "data": data, "run": data.row.run, "attempt": attempt, "window": window, "log_ended": has_ended,
+                "is_moving": data.row.run.state not in FINAL_STATES,
             }  # fmt: skip
 
         return await self.shell.show(request, "pages/run.html", load)
@@ -119,6 +120,8 @@ class Pages:
 
     async def log_stream(self, request: Request) -> Response:
         attempt_id = await to_thread.run_sync(self._asked_attempt, request)
+        if request.method == "HEAD":
+            return Response(media_type=EventStream.media_type)
         size = await to_thread.run_sync(self._logs.size, attempt_id)
         offset = start_offset(request, size.bytes)
         return EventStream(log_events(self._logs, self._indexes.of(attempt_id), attempt_id, offset))
@@ -145,13 +148,22 @@ class Pages:
         return RedirectResponse(f"/runs/{quote(str(new), safe='')}", status_code=303)
 
     async def artifact(self, request: Request) -> Response:
-        def load(viewer: str) -> dict[str, Any]:
-            data = self._views.get_artifact(viewer, request.path_params["id"])
-            if data is None:
-                raise NotFound("There is no such artifact.", "It may have been pruned.")
-            return {"data": data}
+        artifact_id = request.path_params["id"]
+        return await self.shell.show(
+            request, "pages/artifact.html", lambda viewer: {"data": self._artifact(viewer, artifact_id)}
+        )
 
-        return await self.shell.show(request, "pages/artifact.html", load)
+    async def tar(self, request: Request) -> Response:
+        """The whole artifact as one file, made while it is sent."""
+
+        def work() -> Response:
+            viewer = self.shell.viewer(request)
+            data = self._artifact(viewer, request.path_params["id"])
+            name = data.artifact.path.strip("/*").replace("/", "-").replace("*", "") or "artifact"
+            pieces = tar_pieces(data.files, lambda file: self._pieces(viewer, data.artifact.id, file.path))
+            return StreamingResponse(pieces, headers=download_headers(f"{data.run}-{name}.tar"))
+
+        return await to_thread.run_sync(work)
 
     async def file(self, request: Request) -> Response:
         artifact_id, path = request.path_params["id"], request.path_params["path"]
@@ -185,6 +197,18 @@ class Pages:
         headers = {"cache-control": "no-cache", "content-security-policy": "default-src 'none'"}
         return Response(svg, media_type="image/svg+xml", headers=headers)
 
+    def _artifact(self, viewer: str, artifact_id: str) -> ArtifactData:
+        data = self._views.get_artifact(viewer, artifact_id)
+        if data is None:
+            raise NotFound("There is no such artifact.", "It may have been pruned.")
+        return data
+
+    def _pieces(self, viewer: str, artifact_id: str, path: str) -> Iterator[bytes]:
+        found = self._views.open_file(viewer, artifact_id, path)
+        if found is None:
+            raise NotFound("There is no such file in this artifact.")
+        return found[1]
+
     def _run(self, viewer: str, name: str) -> RunData:
         data = self._views.get_run(viewer, name)
         if data is None:
@@ -201,10 +225,8 @@ class Pages:
         asked = request.query_params.get("attempt", "")
         return self._attempt(self.shell.viewer(request), request.path_params["name"], asked).id
 
-    def _tail(self, attempt: AttemptData | None) -> tuple[LogWindow | None, bool]:
+    def _tail(self, attempt: AttemptData) -> tuple[LogWindow, bool]:
         """The last lines of an attempt's log, and whether it has ended."""
-        if attempt is None:
-            return None, True
         size = self._logs.size(attempt.id)
         window = read_window(
             lambda start, end: self._logs.read(attempt.id, start, end), self._indexes.of(attempt.id), size.bytes,
@@ -225,59 +247,3 @@ class Pages:
             return action(viewer)
 
         return await to_thread.run_sync(work)
-
-
-def read_filter(request: Request) -> RunFilter:
-    """What the address narrows the list to. Raises Malformed for a state there is not."""
-    values = {name: request.query_params.get(name, "")[:300] for name in (*_FILTERS, "cursor")}
-    if values["state"] not in STATES:
-        raise Malformed("There is no such state.", "Known: " + ", ".join(filter(None, STATES)) + ".")
-    return RunFilter(**values)
-
-
-def filter_query(wanted: RunFilter, *, cursor: str | None = None, **changed: str) -> str:
-    """The address of the run list with some filters changed; the cursor belongs to one set of filters only."""
-    values = {name: changed.get(name, getattr(wanted, name)) for name in _FILTERS} | {"cursor": cursor or ""}
-    query = urlencode({name: value for name, value in values.items() if value})
-    return f"/?{query}" if query else "/"
-
-
-def in_groups(rows: list[RunRow]) -> list[list[RunRow]]:
-    """The rows cut where the group changes; within a group the run that others need comes first."""
-    return [in_order(list(rows)) for _, rows in groupby(rows, key=lambda row: row.run.group)]
-
-
-def in_order(rows: list[RunRow]) -> list[RunRow]:
-    """Runs after those they need; a loop (there is none) would end in the order given."""
-    names = {row.run.name for row in rows}
-    ordered: list[RunRow] = []
-    left = sorted(rows, key=lambda row: row.run.created_at)
-    while left:
-        placed = {row.run.name for row in ordered}
-        ready = [row for row in left if all(need in placed for need in row.run.needs if need in names)] or left
-        ordered += ready
-        left = [row for row in left if row not in ready]
-    return ordered
-
-
-def choose_attempt(data: RunData, wanted: str) -> AttemptData | None:
-    """The attempt whose log is shown: the one asked for, else the newest of what runs, of what failed, of any."""
-    if wanted:
-        for attempt in data.attempts:
-            if attempt.id == wanted:
-                return attempt
-        raise NotFound("There is no such attempt of this run.")
-    for states in (("preparing", "running", "saving"), ("failed", "lost", "preempted")):
-        if found := [attempt for attempt in data.attempts if attempt.state in states]:
-            return found[-1]
-    return data.attempts[-1] if data.attempts else None
-
-
-def whole_number(request: Request, name: str) -> int | None:
-    """A whole number of the address, None where it is not given. Raises Malformed for anything else."""
-    text = request.query_params.get(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
-        raise Malformed(f"`{name}` must be a whole number.")
-    return int(text)

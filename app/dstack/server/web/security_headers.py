@@ -24,7 +24,7 @@ DEFAULTS: Final = {
 
 
 class SecurityHeaders:
-    """ASGI middleware: adds the headers above to every answer that does not set them itself."""
+    """Wraps the whole ASGI app, so that its error answers are covered too: adds the headers an answer does not set."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
 from typing import Final
 
@@ -58,6 +59,7 @@ _SWITCHES: Final[dict[int, dict[str, bool]]] = {
 }  # fmt: skip
 
 
+@lru_cache(maxsize=1024)
 def next_style(style: Style, parameters: str) -> Style:
     """The style after an SGR sequence with these parameters; unknown and malformed ones change nothing."""
     values: dict[str, int | bool | None] = {name: getattr(style, name) for name in Style.__slots__}
@@ -137,7 +139,7 @@ def render_line(raw: bytes, style: Style = _PLAIN_STYLE) -> tuple[str, Style]:
         _put(spans, text[at : found.start()])
         at = found.end()
         if found["sgr"] is not None:
-            style = next_style(style, found["sgr"])
+            style = next_style(style, found["sgr"][:200])
             spans.append((style, []))
     _put(spans, text[at:])
     return "".join(_span(span_style, "".join(chars)) for span_style, chars in spans), style
@@ -199,7 +201,7 @@ class LineFolder:
     def peek(self) -> bytes:
         """The line that is not complete yet, as it would show now."""
         open_, cut = bytes(self._open), self._cut
-        if not shows_something(open_) and self._shown:
+        if self._shown and not shows_something(open_):
             open_, cut = self._shown, 0
         # The string terminator keeps an unclosed sequence of the line from swallowing the marker.
         return open_ + (
