@@ -166,7 +166,7 @@ class Environments:
         self, wanted: Wanted, interpreter: Interpreter, sources: Sources, settings: Mapping[str, str], tools: Tools
     ) -> tuple[int, str]:
         cwd = wanted.checkout / wanted.working_dir
-        env = {**settings, **_private_cache(tools)}
+        env = {**wanted.env, **settings, **_private_cache(tools)}
         exported = []
         for project in sources.locks:
             code, out = tools.read(argv.uv_export(str(self._uv), project), env=env, cwd=cwd)
@@ -202,17 +202,24 @@ class Environments:
             for key in (common, own):
                 if self._take(key):
                     return key  # another job built it while we waited
-            return self._build(interpreter, lock, settings, common, own, tools)
+            return self._build(wanted, interpreter, lock, settings, (common, own), tools)
 
     def _build(
-        self, interpreter: Interpreter, lock: Lock, settings: Mapping[str, str], common: str, own: str, tools: Tools
+        self,
+        wanted: Wanted,
+        interpreter: Interpreter,
+        lock: Lock,
+        settings: Mapping[str, str],
+        keys: tuple[str, str],
+        tools: Tools,
     ) -> str:
         tools.say(f"making an environment of {len(lock.pinned)} packages for Python {interpreter.version}")
         started = time.monotonic()
-        for key, build in ((common, False), (own, True)):
+        for key, build in zip(keys, (False, True), strict=True):
             if not build and not lock.wheels_only:
                 continue
-            if self._install(key, interpreter, lock, settings, build, tools):
+            seen = {**wanted.env, **settings} if build else settings
+            if self._install(key, interpreter, lock, seen, build, tools):
                 tools.say(f"the environment is ready after {time.monotonic() - started:.1f} s and kept for later jobs")
                 return key
             if not build:
@@ -220,7 +227,7 @@ class Environments:
         raise BuildFailed("the requirements could not be installed (see the log)")
 
     def _install(
-        self, key: str, interpreter: Interpreter, lock: Lock, settings: Mapping[str, str], build: bool, tools: Tools
+        self, key: str, interpreter: Interpreter, lock: Lock, env: Mapping[str, str], build: bool, tools: Tools
     ) -> bool:
         folder = self._root / "bases" / key
         if folder.exists():
@@ -234,7 +241,7 @@ class Environments:
         cache = _private_cache(tools) if build else {"UV_CACHE_DIR": str(self._root / "downloads")}
         if build:
             tools.lend(folder)
-        env = {**settings, **cache, "UV_INDEX_STRATEGY": "unsafe-best-match"}  # versions are exact: look everywhere
+        env = {**env, **cache, "UV_INDEX_STRATEGY": "unsafe-best-match"}  # versions are exact: look everywhere
         code = tools.run(words, env=env, cwd=folder, confined=build, writable=folder)
         if code != 0:
             remove_tree(folder)
@@ -250,7 +257,7 @@ class Environments:
         tools.lend(venv)
         settings = index_settings(wanted.env, frozenset())
         words = argv.uv_install(str(self._uv), venv / "bin" / "python", lines=lines, build=True, copy=True)
-        env = {**settings, **_private_cache(tools)}
+        env = {**wanted.env, **settings, **_private_cache(tools)}
         cwd = wanted.checkout / wanted.working_dir
         if tools.run(words, env=env, cwd=cwd, confined=True, writable=venv) != 0:
             raise BuildFailed(f"could not install from the checkout: {', '.join(lines)} (see the log)")

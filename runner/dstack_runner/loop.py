@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from dstack.errors import DstackError, NotSignedIn, UnsupportedVersion
 from dstack.version import __version__
-from dstack.wire.runner import RENEW_EVERY_S, Capacity, Offer, Order, Poll, Registration, Stop
+from dstack.wire.runner import RENEW_EVERY_S, Capacity, Offer, Order, Poll, Registration, Renewal, Stop
 from dstack.wire.states import Reason
 from dstack_runner.control import Control
 from dstack_runner.execute import Execution
@@ -97,8 +97,24 @@ class Runner:
 
     def _sign_in(self) -> Server:
         known = self._session.credential(self.settings.server, self.settings.name)
+        if known is not None and self.settings.token and not self._is_welcome(known):
+            self._session.forget()
+            known = None  # the server was set up anew: we may register again
         credential = known or self._register()
         return Server(self.settings.server, credential.token)
+
+    def _is_welcome(self, known: Credential) -> bool:
+        """Whether the server still knows a credential; one that cannot be asked now is asked again by polling."""
+        server = Server(self.settings.server, known.token)
+        try:
+            server.renew(Renewal({}))
+        except NotSignedIn:
+            return False
+        except DstackError as error:
+            log.info("the server was not asked about this runner: %s", error.message)
+        finally:
+            server.close()
+        return True
 
     def _register(self) -> Credential:
         if not self.settings.token:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -34,14 +35,25 @@ class Shutdown:
 
     @contextmanager
     def on_signals(self) -> Iterator[None]:
-        """Take the signals of this process for the block; only the main thread may."""
+        """Take the signals of this process for the block; only the main thread may.
+
+        A handler may interrupt the very lock that `ask` needs, so it only writes to a pipe, which a thread reads.
+        """
+        reader, writer = os.pipe()
 
         def handle(number: int, frame: FrameType | None) -> None:
-            self.ask()
+            os.write(writer, b"!")
 
+        threading.Thread(target=self._listen, args=(reader,), name="signals", daemon=True).start()
         before = {number: signal.signal(number, handle) for number in SIGNALS}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+            os.close(writer)
+
+    def _listen(self, reader: int) -> None:
+        with os.fdopen(reader, "rb", buffering=0) as pipe:
+            while pipe.read(1):
+                self.ask()

@@ -64,3 +64,15 @@ def start_runner(server: FakeServer, tmp_path: Path) -> Iterator[object]:
     yield start
     for running in started:
         running.leave()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeServer]:
+    """A server with an isolating runner of default settings beside it, shared by the tests of a file."""
+    folder = tmp_path_factory.mktemp("site")
+    fake = FakeServer(folder).start()
+    running = RunningRunner(fake, folder / "runner", slots=2)
+    until(lambda: fake.polls or running.error, what="the runner polls")
+    yield fake
+    running.leave()
+    fake.stop()
