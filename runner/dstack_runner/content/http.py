@@ -18,7 +18,7 @@ from dstack.wire.runner import ArtifactSaved, BlobQuery, BlobsMissing, SaveArtif
 from dstack_runner.server import error_from
 
 CONNECTIONS = 8  # kept open; more callers at once get connections of their own
-PIECE = 1024 * 1024
+PIECE = 256 * 1024
 TIMEOUT_S = (10.0, 300.0)  # to connect; for the server to send something: it syncs large blobs before it answers
 
 

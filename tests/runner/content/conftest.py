@@ -12,7 +12,6 @@ from dstack.server.gateways.logs_local import LocalLogs
 from dstack.server.gateways.objects_local import LocalObjects
 from dstack_runner.content.http import HttpContent
 
-
 _NOW: list[Store] = []
 
 

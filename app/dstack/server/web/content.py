@@ -30,7 +30,7 @@ from dstack.wire.runner import (
     BlobsMissing,
 )
 
-PIECE = 1024 * 1024
+PIECE = 192 * 1024  # what the socket gives at once, so that pieces are seldom joined
 MAX_BLOB_BYTES = 1024**4
 MAX_QUERY = 50_000  # digests one question may name
 MAX_QUERY_BYTES = 4 * 1024 * 1024
