@@ -8,8 +8,6 @@ from typing import IO
 
 from dstack.errors import GitFailed, Malformed
 
-FILE, EXECUTABLE, LINK, SUBMODULE, FOLDER = "100644", "100755", "120000", "160000", "40000"
-
 
 @dataclass(frozen=True, slots=True)
 class Commit:

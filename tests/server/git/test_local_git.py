@@ -12,8 +12,9 @@ import pytest
 
 from dstack.errors import GitFailed, Invalid, NotFound
 from dstack.git import notes
+from dstack.git.files import MAX_FILE_BYTES
 from dstack.git.pushes import RefUpdate
-from dstack.server.gateways.local_git import MAX_FILE_BYTES, LocalGit
+from dstack.server.gateways.local_git import LocalGit
 
 REPO = "r1"
 ZERO = "0" * 40

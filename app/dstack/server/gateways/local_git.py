@@ -15,18 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dstack.errors import Invalid, NotFound
-from dstack.git.commits import EXECUTABLE, FILE, LINK, SUBMODULE, Answer, Commit, read_answers, read_commit, tree_modes
+from dstack.git.commits import Answer, Commit, read_answers, read_commit, tree_modes
+from dstack.git.files import folder_of, folders_above, plain_file, what_is
 from dstack.git.names import check_ref, check_sha, is_zero
 from dstack.git.notes import notes_import
 from dstack.git.pushes import NOTES_REF, RUN_REFS, WORK_REFS, RefUpdate
 from dstack.git.run import config_environment, git, git_result, git_stream
 
-MAX_FILE_BYTES = 1024 * 1024
 MAX_COMMIT_BYTES = 16 * 1024 * 1024  # also of a tree that is looked into
 MAX_CHANGED_PATHS = 3000
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
-_KINDS = {LINK: "a symbolic link", SUBMODULE: "a submodule"}
 _FIRST_BRANCHES = ("refs/heads/main", "refs/heads/master")
 _TIDY_OVER = 2000  # loose objects; git itself would collect at 6700
 
@@ -142,7 +141,7 @@ class LocalGit:
         """A commit and some of its files by one git process. A path that is, or lies behind, a symbolic link or a
         submodule is refused and its target never read. Raises NotFound and Invalid."""
         check_sha(sha)
-        folders = list(dict.fromkeys(_folder(path) for path in paths))
+        folders = list(dict.fromkeys(folder_of(path) for path in paths))
         asked = [sha, *(f"{sha}:{folder}" for folder in folders), *(f"{sha}:{path}" for path in paths)]
         answers = self._contents(repo_id, asked)
         if answers[0].kind != "commit" or answers[0].data is None:
@@ -152,9 +151,9 @@ class LocalGit:
         modes = {folder: self._modes(repo_id, sha, folder, tree) for folder, tree in trees.items()}
         files = {}
         for path, answer in zip(paths, answers[1 + len(folders) :], strict=False):
-            mode = modes[_folder(path)].get(path.rpartition("/")[2])
+            mode = modes[folder_of(path)].get(path.rpartition("/")[2])
             if mode is not None:
-                files[path] = _plain_file(path, sha, mode, answer)
+                files[path] = plain_file(path, sha, mode, answer)
         return Snapshot(commit, files)
 
     def changed_paths(self, repo_id: str, before: str, after: str) -> tuple[str, ...] | None:
@@ -282,11 +281,11 @@ class LocalGit:
             return tree_modes(tree.data, len(sha) // 2)
         if tree.kind == "tree":
             raise Invalid(f"{folder or 'the root'}/ at {sha[:12]} has too many entries")
-        for part in _prefixes(folder):  # rare: look at what stands in the way
+        for part in folders_above(folder):  # rare: look at what stands in the way
             row = self._git(repo_id, ["ls-tree", "-z", "--end-of-options", sha, part]).decode("utf-8", "replace")
             mode = row.split(" ")[0]
             if mode and mode != "040000":
-                raise Invalid(f"{part} at {sha[:12]} is {_KINDS.get(mode, 'a file')}", f"make {part} a plain folder")
+                raise Invalid(f"{part} at {sha[:12]} is {what_is(mode)}", f"make {part} a plain folder")
         return {}
 
     def _update_refs(self, repo_id: str, commands: Sequence[str]) -> None:
@@ -301,23 +300,6 @@ class LocalGit:
 
     def _has_notes(self, repo_id: str) -> bool:
         return self._ref_exists(repo_id, NOTES_REF)
-
-
-def _plain_file(path: str, sha: str, mode: str, answer: Answer) -> bytes:
-    if mode not in (FILE, EXECUTABLE, "100664"):
-        raise Invalid(f"{path} at {sha[:12]} is {_KINDS.get(mode, 'a folder')}", f"make {path} a plain file")
-    if answer.data is None or answer.size > MAX_FILE_BYTES:
-        raise Invalid(f"{path} at {sha[:12]} has {answer.size} bytes; {MAX_FILE_BYTES} is the limit")
-    return answer.data
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/")[0]
-
-
-def _prefixes(folder: str) -> list[str]:
-    parts = folder.split("/") if folder else []
-    return ["/".join(parts[: n + 1]) for n in range(len(parts))]
 
 
 def _run_ref(name: str) -> str:
