@@ -10,7 +10,8 @@ from dstack.language.nodes import Node
 from dstack.language.options import BUILT_IN
 from dstack.language.quantities import Wrong
 from dstack.language.reading import Reading
-from dstack.language.shapes import Field, ListOf, Record
+from dstack.language.records import Field, Record
+from dstack.language.shapes import ListOf
 from dstack.language.workflow import ProviderDefinition
 
 

@@ -12,7 +12,8 @@ from dstack.language.options import BUILT_IN
 from dstack.language.problems import listing, nearest
 from dstack.language.quantities import Wrong
 from dstack.language.reading import Reading
-from dstack.language.shapes import Field, Free, Record
+from dstack.language.records import Field, Record
+from dstack.language.shapes import Free
 from dstack.language.workflow import ON_EVERY_PUSH, Workflow
 from dstack.wire.job import Retry
 

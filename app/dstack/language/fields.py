@@ -11,7 +11,8 @@ from dstack.language.gates import check_gate
 from dstack.language.job_fields import ARTIFACT, METRICS, RESOURCES, RETRY
 from dstack.language.kinds import BOOLEAN, DURATION, ENV_KEY, ENV_VALUE, GLOB, NAME, PATH, TEXT, fixed
 from dstack.language.quantities import Wrong
-from dstack.language.shapes import ByKind, Field, ListOf, MapOf, Record, Word
+from dstack.language.records import Field, Record
+from dstack.language.shapes import ByKind, ListOf, MapOf, Word
 from dstack.language.trigger_fields import ON
 from dstack.language.workflow import Concurrency, Dependency, ProviderRef
 

@@ -8,7 +8,8 @@ from typing import Any
 from dstack.language import words
 from dstack.language.kinds import NAME, PATH, SIZE, choice, fixed, whole
 from dstack.language.quantities import Wrong, integer, parse_size
-from dstack.language.shapes import ByKind, Field, ListOf, MapOf, Record, Word
+from dstack.language.records import Field, Record
+from dstack.language.shapes import ByKind, ListOf, MapOf, Word
 from dstack.wire.job import ArtifactSpec, MetricsSpec, Retry, SaveWhen
 from dstack.wire.states import Reason
 

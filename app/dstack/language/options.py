@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dstack.language import words
 from dstack.language.kinds import PATH, PYTHON_VERSION
-from dstack.language.shapes import Arguments, Field, ListOf, ShellText, Word
+from dstack.language.records import Field
+from dstack.language.shapes import Arguments, ListOf, ShellText, Word
 
 _WORKING_DIR = Field("working-dir", PATH, "Folder that commands run in, relative to the repository.")
 _SHELL = ListOf(ShellText(), limit=200)

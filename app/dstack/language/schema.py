@@ -14,7 +14,8 @@ from dstack.language.entries import entry_record
 from dstack.language.fields import COMMON
 from dstack.language.options import BUILT_IN
 from dstack.language.project import MAX_WORKFLOWS
-from dstack.language.shapes import Json, properties
+from dstack.language.records import properties
+from dstack.language.shapes import Json
 
 SCHEMA_FILE = Path(__file__).with_name("workflows.schema.json")
 

@@ -10,7 +10,8 @@ from dstack.language.cron import MIN_GAP_MINUTES, parse_cron, parse_timezone
 from dstack.language.dependencies import parse_tag
 from dstack.language.kinds import GLOB, NAME, choice, fixed, patterns
 from dstack.language.quantities import Wrong
-from dstack.language.shapes import ByKind, Field, ListOf, Record, Word
+from dstack.language.records import Field, Record
+from dstack.language.shapes import ByKind, ListOf, Word
 from dstack.language.workflow import PullRequestTrigger, PushTrigger, ScheduleTrigger, Triggers
 
 NEVER = "manual"

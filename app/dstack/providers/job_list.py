@@ -14,8 +14,9 @@ from dstack.language.nodes import Items, from_data
 from dstack.language.problems import listing, refuse
 from dstack.language.quantities import MAX_DURATION_S, MAX_SIZE, Wrong, parse_boolean
 from dstack.language.reading import Reading
+from dstack.language.records import Field, Record
 from dstack.language.resolve import resources_of
-from dstack.language.shapes import MAX_SHELL_TEXT, Field, ListOf, MapOf, Record, Shape, Word
+from dstack.language.shapes import MAX_SHELL_TEXT, ListOf, MapOf, Shape, Word
 from dstack.language.templates import ATTEMPT
 from dstack.wire.job import ArtifactSpec, Command, Job, MetricsSpec, PythonSpec, Retry, SaveWhen
 from dstack.wire.states import Reason

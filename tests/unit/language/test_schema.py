@@ -14,8 +14,9 @@ from dstack.language import FILES, read_project
 from dstack.language.fields import COMMON
 from dstack.language.nodes import Items, Node, Scalar, Table
 from dstack.language.options import BUILT_IN
+from dstack.language.records import Field, Record
 from dstack.language.schema import SCHEMA_FILE, schema_text, workflows_schema
-from dstack.language.shapes import ByKind, Field, ListOf, Record
+from dstack.language.shapes import ByKind, ListOf
 from dstack.language.source import read_yaml
 
 EXAMPLE = Path(dstack.language.__file__).with_name("example")
