@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +35,11 @@ class Strays:
     supervisor: tuple[int, int] | None = None
 
 
-def sweep(records: Path) -> list[str]:
+def sweep(records: Path, clean_user: Callable[[int], object] = bool) -> list[str]:
     """Kill what the launches recorded in `records` left, remove their cgroups and the records.
+
+    `clean_user` is told each job user they had: `UserPool.clean` of this runner, which spares a user that another
+    runner of the machine has by now.
 
     Answers the scopes that were found, living or not: the attempts that had a process when the last runner ended. To be
     called at the start, before anything is launched, by a runner that alone owns the folder.
@@ -47,6 +50,8 @@ def sweep(records: Path) -> list[str]:
         if known is not None:
             scopes[known.scope] = None
             _clear(known)
+            if known.uid is not None:
+                clean_user(known.uid)
         path.unlink(missing_ok=True)
     return list(scopes)
 
@@ -56,7 +61,7 @@ def _clear(known: record.Record) -> None:
     while processes.start_time(known.supervisor) == known.started and time.monotonic() < deadline:
         time.sleep(_PAUSE_S)
     groups = tuple(Path(group) for group in known.groups)
-    kill(Strays(known.scope, known.uid, groups, supervisor=(known.supervisor, known.started)))
+    kill(Strays(known.scope, groups=groups, supervisor=(known.supervisor, known.started)))
     for group in groups:
         cgroup.remove(group)
 

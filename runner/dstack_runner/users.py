@@ -58,6 +58,15 @@ class UserPool:
         finally:
             lease.release()
 
+    def clean(self, uid: int) -> bool:
+        """Kill and remove what is left of a user, unless somebody has it: then False, and nothing happens."""
+        lease = self._try(uid)
+        if lease is None:
+            return False
+        lease.clean()
+        lease.release()
+        return True
+
     def _try(self, uid: int) -> UserLease | None:
         descriptor = os.open(self.folder / str(uid), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -1,5 +1,5 @@
-"""Ways in which a job tries to leave a process behind. Run as `python escapes.py TRICK`; the survivor to be sleeps with
-MARK in its command line, and the main process ends at once."""
+"""Ways in which a job tries to leave a process behind. Run as `python escapes.py TRICK TOKEN`; the survivor to be
+sleeps with MARK-TRICK-TOKEN in its command line, and the main process ends at once."""
 
 from __future__ import annotations
 
@@ -12,12 +12,8 @@ import threading
 import time
 
 MARK = "dstack-escape"
-SLEEP = [
-    sys.executable,
-    "-c",
-    "import time; time.sleep(600)",
-    f"{MARK}-{sys.argv[-1] if __name__ == '__main__' else ''}",
-]
+TRICK = "-".join(sys.argv[1:]) if __name__ == "__main__" else ""
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)", f"{MARK}-{TRICK}"]
 
 
 def survive(env: dict[str, str] | None = None) -> None:
@@ -78,7 +74,7 @@ def own_subreaper() -> None:
 
 def stopped() -> None:
     """Stands still: it would not notice a polite signal."""
-    subprocess.Popen(["/bin/sh", "-c", f"kill -STOP $$; exec sleep 600 # {MARK}-stopped"])
+    subprocess.Popen(["/bin/sh", "-c", f"kill -STOP $$; exec sleep 600 # {MARK}-{TRICK}"])
 
 
 def renamed() -> None:
@@ -115,12 +111,12 @@ def respawning() -> None:
         "    child.wait()\n"
     )
     for _ in range(2):
-        subprocess.Popen([sys.executable, "-c", text, f"{MARK}-respawning"], start_new_session=True)
+        subprocess.Popen([sys.executable, "-c", text, f"{MARK}-{TRICK}"], start_new_session=True)
 
 
 def many() -> None:
     for _ in range(60):
-        subprocess.Popen(["/bin/sh", "-c", f"sleep 600 # {MARK}-many"], start_new_session=True)
+        subprocess.Popen(["/bin/sh", "-c", f"sleep 600 # {MARK}-{TRICK}"], start_new_session=True)
 
 
 TRICKS = (

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PYTHON
+from jobs_on_machine import PYTHON
 
 from dstack_runner.executors.base import JobUser, Launch, Limits, Mount, StartFailed
 from dstack_runner.executors.choose import Choice

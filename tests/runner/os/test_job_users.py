@@ -15,7 +15,8 @@ from dstack.errors import Invalid
 from dstack_runner.executors.base import JobUser
 from dstack_runner.users import NoUserFree, UserPool, parse_uids
 
-UIDS = range(61900, 61903)
+FIRST = 70_001 + os.getpid() % 20_000 * 4  # of this process of pytest alone
+UIDS = range(FIRST, FIRST + 3)
 
 
 @pytest.fixture

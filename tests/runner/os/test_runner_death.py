@@ -13,13 +13,14 @@ from pathlib import Path
 
 import pytest
 import small_runner
-from conftest import until
+from jobs_on_machine import until
 
 from dstack_runner import processes, sweep
 from dstack_runner.executors import record
 from dstack_runner.executors.base import MARK
+from dstack_runner.users import UserPool
 
-STRAY = [sys.executable, "-c", "import time; print('on', flush=True); time.sleep(600)"]
+UID = 70_000 + os.getpid() % 20_000 * 4  # of this process of pytest alone
 
 
 @pytest.fixture
@@ -135,11 +136,19 @@ def test_strays_are_known_by_their_mark(stray, tmp_path: Path) -> None:
     assert other.poll() is None
 
 
-def test_strays_are_known_by_their_user(stray, tmp_path: Path) -> None:
-    ours = stray(uid=61998)
-    write(tmp_path / "records", str(tmp_path), uid=61998)
-    sweep.sweep(tmp_path / "records")
-    assert ours.wait(5) == -signal.SIGKILL
+@pytest.mark.parametrize("is_lent", [False, True])
+def test_strays_are_known_by_their_user_unless_another_runner_has_it(stray, tmp_path: Path, is_lent: bool) -> None:
+    """The lent one is a stranger's job by now: the dead runner's own would have been killed before it was lent."""
+    pool, other = UserPool([UID], tmp_path / "uids"), UserPool([UID], tmp_path / "uids")
+    lease = other.take() if is_lent else None
+    process = stray(uid=UID)
+    write(tmp_path / "records", str(tmp_path), uid=UID)
+    sweep.sweep(tmp_path / "records", pool.clean)
+    if lease:
+        assert process.poll() is None
+        lease.release()
+    else:
+        assert process.wait(5) == -signal.SIGKILL
 
 
 def test_a_process_that_got_the_number_of_a_dead_supervisor_is_spared(stray, tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import escapes
 import pytest
-from conftest import until
+from jobs_on_machine import until
 
 from dstack_runner import processes
 from dstack_runner.executors.base import MARK, Exit, Limits, StartFailed
@@ -20,8 +21,8 @@ from dstack_runner.executors.process import _ROOT
 TRICKS = [trick.__name__ for trick in escapes.TRICKS]
 
 
-def survivors(trick: str) -> list[int]:
-    mark = f"{escapes.MARK}-{trick}".encode()
+def survivors(trick: str, token: str) -> list[int]:
+    mark = f"{escapes.MARK}-{trick}-{token}".encode()
     return [pid for pid in processes.pids() if mark in _command(pid) and processes.start_time(pid) is not None]
 
 
@@ -33,23 +34,23 @@ def _command(pid: int) -> bytes:
 
 
 @pytest.mark.parametrize("trick", TRICKS)
-def test_no_trick_leaves_a_process_behind(start, trick: str) -> None:
-    job = start((sys.executable, escapes.__file__, trick))
+def test_no_trick_leaves_a_process_behind(start, trick: str, tmp_path: Path) -> None:
+    job = start((sys.executable, escapes.__file__, trick, tmp_path.name))
     end = job.end()
     assert job.text == "left\n"
     assert end.is_success
     assert end.leftovers >= 1
-    assert survivors(trick) == []
+    assert survivors(trick, tmp_path.name) == []
 
 
 @pytest.mark.parametrize("trick", ["double_fork", "own_subreaper", "ignored_signals", "many"])
 def test_no_trick_works_for_an_isolated_job_either(isolated, workspace: Path, trick: str) -> None:
     script = workspace / "escapes.py"
     script.write_text(Path(escapes.__file__).read_text())
-    job = isolated((sys.executable, str(script), trick))
+    job = isolated((sys.executable, str(script), trick, workspace.parent.parent.name))
     end = job.end()
     assert end.leftovers >= 1, job.text
-    assert survivors(trick) == []
+    assert survivors(trick, workspace.parent.parent.name) == []
 
 
 def test_a_job_that_holds_its_output_open_does_not_hang_the_end(start) -> None:
@@ -93,7 +94,7 @@ def test_a_job_that_traps_interrupts_and_ignores_term_is_killed(start) -> None:
 
 def test_a_fork_bomb_ends(start) -> None:
     """Short-lived forks in a ring of eight; unlike a full bomb it leaves the test machine usable."""
-    text = "import os\nfor _ in range(3): os.fork()\nwhile True:\n    if os.fork(): os._exit(0)\n"
+    text = f"# {uuid.uuid4()}\nimport os\nfor _ in range(3): os.fork()\nwhile True:\n    if os.fork(): os._exit(0)\n"
     job = start((sys.executable, "-c", text))
     job.end()
     mark = text.encode()
@@ -101,7 +102,7 @@ def test_a_fork_bomb_ends(start) -> None:
 
 
 def test_a_fork_bomb_of_an_isolated_job_ends_and_is_bounded(isolated) -> None:
-    text = "import os, time\nprint('on', flush=True)\n"
+    text = f"# {uuid.uuid4()}\nimport os, time\nprint('on', flush=True)\n"
     text += "while True:\n    try: os.fork()\n    except OSError: time.sleep(0.05)\n"
     job = isolated((sys.executable, "-c", text), limits=Limits(pids=64))
     job.says("on")
