@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dstack.language.fields import COMMON, FROM_GITHUB
+from dstack.language.fields import COMMON, HINTS
 from dstack.language.nodes import Node, Scalar, Table
 from dstack.language.options import BUILT_IN
 from dstack.language.problems import listing, nearest
@@ -24,10 +24,13 @@ _COMMON_WORDS = frozenset(word for f in COMMON for word in f.all_spellings())
 def entry_record(provider: str | None) -> Record:
     """The keys an entry may have under a built-in provider; without one, those of all of them, none required."""
     options: dict[str, Field] = {}
+    hints = dict(HINTS)
     for name, fields in BUILT_IN.items():
         if provider in (None, name):
             options.update({f.name: f if provider else replace(f, required=False) for f in fields})
-    return Record((*COMMON, *options.values()), what="a workflow", hints=FROM_GITHUB)
+        else:
+            hints.update({word: f"it is an option of provider: {name}" for f in fields for word in f.all_spellings()})
+    return Record((*COMMON, *options.values()), what="a workflow", hints=hints)
 
 
 def entry_name(node: Node) -> str:

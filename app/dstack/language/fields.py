@@ -98,7 +98,13 @@ COMMON = (
     Field("concurrency", CONCURRENCY, "Runs of one group supersede each other."),
 )  # fmt: skip
 
-FROM_GITHUB = {
+HINTS = {
+    "gpu": "put it under resources:",
+    "gpus": "write resources: {gpu: ...}",
+    "cpu": "put it under resources:",
+    "memory": "put it under resources:",
+    "labels": "put it under resources:",
+    "variables": "write variables in .dstack/variables.yaml",
     "needs": "write depends-on: [workflow]",
     "runs-on": "write resources: and labels: in it",
     "runs_on": "write resources: and labels: in it",

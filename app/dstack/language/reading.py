@@ -11,6 +11,8 @@ from dstack.language.quantities import Wrong
 from dstack.language.shelltext import reference_name, to_references
 from dstack.language.templates import ATTEMPT, ATTEMPT_ENV, CONTEXT_NAMES, Hole, env_name, fill, holes
 
+DECLARE = "declare it in .dstack/variables.yaml"
+
 
 @dataclass
 class Reading:
@@ -76,5 +78,6 @@ class Reading:
             elif hole.name not in self.context and env_name(hole.name) not in self.variables:
                 known = sorted([*self.variables.values(), *self.context])
                 said = f'{path}: there is no variable "{hole.name}"'
-                self.problem(node.at, said, "one of " + listing(known), nearest(hole.name, known))
+                declare = DECLARE if self.context == CONTEXT_NAMES else ""  # a job list has no variables
+                self.problem(node.at, said, "one of " + listing(known), nearest(hole.name, known) or declare)
         return len(self.problems) == before

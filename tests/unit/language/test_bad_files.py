@@ -122,6 +122,10 @@ def test_an_unknown_key_is_answered_with_the_nearest() -> None:
         ("if: true", "on:"),
         ("timeout-minutes: 3", "timeout: 10m"),
         ("<<: {a: b}", "merge keys"),
+        ("gpu: 1", "under resources:"),
+        ("memory: 16GB", "under resources:"),
+        ("args: x", "an option of provider: python"),
+        ("variables: {lr: 1}", ".dstack/variables.yaml"),
     ],
 )
 def test_keys_people_bring_from_elsewhere_get_a_hint(key: str, hint: str) -> None:
@@ -348,6 +352,7 @@ def test_variables_that_cannot_be_used_are_refused(variables: str, words: str) -
     [
         ("env: {A: '${{ lrr }}'}", 'there is no variable "lrr"; expected one of attempt, branch, lr, name, repo'),
         ("env: {A: '${{ lrr }}'}", 'did you mean "lr"?'),
+        ("env: {A: '${{ quux }}'}", "declare it in .dstack/variables.yaml"),
         ("env: {A: '${{ lr'}", "close it with }}"),
         ("env: {A: '${{ lr + 1 }}'}", "cannot read"),
         ("env: {A: '${{ }}'}", "cannot read"),
