@@ -19,7 +19,9 @@ from dstack_runner.server import error_from
 
 CONNECTIONS = 8  # kept open; more callers at once get connections of their own
 PIECE = 256 * 1024
-TIMEOUT_S = (10.0, 300.0)  # to connect; for the server to send something: it syncs large blobs before it answers
+CONNECT_S = 10.0
+ANSWER_S = 300.0  # a large blob is synced before it is answered
+LOG_ANSWER_S = 30.0
 
 
 class _WideAdapter(HTTPAdapter):
@@ -64,13 +66,19 @@ class HttpContent:
         return decode(ArtifactSaved, self._ask("POST", "/artifacts", encode(artifact)).content)
 
     def put_log(self, offset: int, data: bytes) -> int:
-        return int(self._ask("PUT", f"/log?offset={offset}", data).json()["size"])
+        return int(self._ask("PUT", f"/log?offset={offset}", data, answer_s=LOG_ANSWER_S).json()["size"])
 
     def close(self) -> None:
         self._session.close()
 
     def _ask(
-        self, method: str, path: str, body: bytes | _Body | None = None, *, stream: bool = False
+        self,
+        method: str,
+        path: str,
+        body: bytes | _Body | None = None,
+        *,
+        stream: bool = False,
+        answer_s: float = ANSWER_S,
     ) -> requests.Response:
         try:
             answer = self._session.request(
@@ -78,7 +86,7 @@ class HttpContent:
                 self._base + path,
                 data=body,
                 headers={"Content-Type": _type_of(body), **self._headers()},
-                timeout=TIMEOUT_S,
+                timeout=(CONNECT_S, answer_s),
                 stream=stream,
                 allow_redirects=False,
             )

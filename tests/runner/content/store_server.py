@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
@@ -134,3 +136,13 @@ class Serving:
         self._server.force_exit = True
         self._thread.join(10)
         assert not self._thread.is_alive()
+
+
+def main(folder: str, port: str) -> None:
+    """Serve a folder from a process of its own, so that it can be killed."""
+    store = Store(LocalObjects(Path(folder) / "objects"), LocalLogs(Path(folder) / "logs"))
+    uvicorn.run(app(lambda: store), host="127.0.0.1", port=int(port), log_level="error", lifespan="off")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
