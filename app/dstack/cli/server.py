@@ -34,6 +34,8 @@ def main(args: argparse.Namespace) -> int:
     forget_inherited()
     settings = load_settings(host=args.host, port=args.port, data=args.data, url=args.url)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    for chatty in ("alembic", "uvicorn"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     serve(settings, runner=not args.no_runner, ready=_announce)
     return 0
 

@@ -31,7 +31,6 @@ class Settings(BaseSettings):
     max_disk_percent: float = Field(default=95, gt=0, le=100)  # no new work above it
     max_push_bytes: int = Field(default=2 * 1024**3, gt=0)
     lease_s: int = Field(default=LEASE_S, ge=2)  # how long a runner may be silent before its attempts are lost
-    log_format: str = "text"  # or json
 
     @field_validator("data")
     @classmethod

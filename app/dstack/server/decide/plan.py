@@ -5,11 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from dstack.errors import ConfigProblems
-from dstack.language import Context, Dependency, Project, Resolved, Workflow, close_over_needs, resolve
+from dstack.language import (
+    Context,
+    Dependency,
+    Project,
+    ProviderDefinition,
+    ProviderRef,
+    Resolved,
+    Workflow,
+    close_over_needs,
+    resolve,
+)
 from dstack.providers import jobs_for, provider_job
 from dstack.wire.job import Job
 from dstack.wire.states import Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSource:
+    """A custom provider of another repository, pinned to a commit."""
+
+    definition: ProviderDefinition
+    repo_id: int
+    sha: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +69,7 @@ class RunPlan:
     cancel_running: bool = False
     key: str | None = None
     problem: str = ""
+    provider_source: ProviderSource | None = None  # its first job checks this out, not the run's commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +103,7 @@ class Occasion:
     trigger: Trigger
     key: str | None = None
     schedule_time: str = ""
+    providers: Mapping[ProviderRef, ProviderSource] = field(default_factory=dict)
     wheel: str = ""  # a requirement line for this version of dstack, for custom providers
 
 
@@ -126,11 +146,13 @@ def plan_run(
         schedule_time=occasion.schedule_time,
     )
     resolved = resolve(workflow, overrides, context)
+    source = occasion.providers.get(resolved.provider)
     on_default = occasion.branch == occasion.default_branch
     return RunPlan(
         name=run_name,
         workflow=workflow.name,
-        jobs=_jobs(resolved, project, occasion.wheel),
+        jobs=_jobs(resolved, project, source, occasion.wheel),
+        provider_source=source,
         variables=dict(resolved.variables),
         inputs=tuple(_input(dependency, in_group) for dependency in resolved.depends_on),
         auto_tag=resolved.tag if on_default else None,
@@ -142,15 +164,11 @@ def plan_run(
     )
 
 
-def _jobs(resolved: Resolved, project: Project | None, wheel: str) -> tuple[Job, ...]:
-    definition = project.providers.get(resolved.provider.name) if project is not None else None
+def _jobs(resolved: Resolved, project: Project | None, source: ProviderSource | None, wheel: str) -> tuple[Job, ...]:
+    own = project.providers.get(resolved.provider.name) if project is not None else None
+    definition = source.definition if source is not None else own
     if definition is not None:
         return (provider_job(resolved, definition, wheel),)
-    if resolved.provider.repo:
-        raise ConfigProblems(
-            f"workflow {resolved.workflow}: providers of other repositories ({resolved.provider.repo}) are not "
-            "available on this server yet"
-        )
     return jobs_for(resolved)
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sqlmodel import Session
 
 from dstack.errors import DstackError, Invalid
 from dstack.providers import ad_hoc
 from dstack.server.decide.plan import GroupPlan, Occasion, RunPlan, plan_run, plan_runs
+from dstack.server.handlers.provider_sources import find_providers
 from dstack.server.handlers.registry import handles
 from dstack.server.handlers.start_runs import group_of, read_project_at, write_groups
 from dstack.server.models import Delivery, Repo, Run
@@ -61,4 +64,5 @@ def _plan(wiring: Wiring, repo: Repo, request: RunRequest, occasion: Occasion) -
             f"there is no workflow {request.workflow!r} in this commit",
             f"It has: {', '.join(sorted(project.workflows)) or 'none'}.",
         )
+    occasion = replace(occasion, providers=find_providers(wiring, project, [request.workflow]))
     return plan_runs(project, [request.workflow], request.variables, occasion, wiring.clock.new_name)

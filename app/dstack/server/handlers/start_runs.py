@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlmodel import Session
 
 from dstack.errors import ConfigProblems
 from dstack.language import FILES, Event, Project, read_project, select
 from dstack.server.decide.plan import GroupPlan, Occasion, RunPlan, plan_runs
+from dstack.server.handlers.provider_sources import find_providers
 from dstack.server.models import Delivery, Repo, Run
 from dstack.server.services.create_group import NameTaken, create_group
 from dstack.server.wiring import Wiring
@@ -42,6 +43,7 @@ def plan_event(wiring: Wiring, repo: Repo, delivery: Delivery, occasion: Occasio
     starts = [selection.workflow for selection in chosen if selection.starts]
     if not starts:
         return Outcome(None, "; ".join(f"{s.workflow}: {s.why}" for s in chosen))
+    occasion = replace(occasion, providers=find_providers(wiring, project, starts))
     runs = plan_runs(project, starts, {}, occasion, wiring.clock.new_name)
     return Outcome(group_of(wiring, repo, delivery, occasion, runs))
 

@@ -28,6 +28,8 @@ class JobRow(SQLModel, table=True):
     waits_for: str = ""  # in words, while waiting or queued
     stop_reason: Reason | None = Field(default=None, sa_column=enum_column(Reason, nullable=True))
     stop_message: str = ""
+    checkout_repo_id: int | None = Field(default=None, foreign_key="repos.id")  # of a provider from another repo
+    checkout_sha: str = ""
     attempts: int = 0  # made so far
     retries: int = 0  # of them, those that count against the retry limit
     queued_at: float | None = None

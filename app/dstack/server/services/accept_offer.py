@@ -63,6 +63,7 @@ def _order(session: Session, attempt: Attempt, vault: Vault, now: float, lease_s
     job = job_by_id(session, attempt.job_id)
     run = run_by_id(session, job.run_id)
     repo = repo_by_id(session, run.repo_id)
+    source = repo_by_id(session, job.checkout_repo_id) if job.checkout_repo_id else repo
     spec = fill_attempt(job.read_spec(), attempt.number)
     try:
         secrets = _secrets(session, repo, run, job, vault)
@@ -77,10 +78,10 @@ def _order(session: Session, attempt: Attempt, vault: Vault, now: float, lease_s
         number=attempt.number,
         job_id=str(job.id),
         run=run.name,
-        repo=repo.full_name,
-        clone_path=f"/git/{repo.full_name}.git",
+        repo=source.full_name,
+        clone_path=f"/git/{source.full_name}.git",
         clone_token=f"{attempt.id}.{vault.lease(attempt.id)}",
-        sha=run.sha,
+        sha=job.checkout_sha or run.sha,
         workflow=run.workflow,
         job=spec,
         branch=run.branch,

@@ -82,6 +82,7 @@ def _create_run(session: Session, group: Group, plan: GroupPlan, run_plan: RunPl
     )
     session.add(run)
     session.flush()
+    source = run_plan.provider_source
     for position, job in enumerate(run_plan.jobs):
         session.add(
             JobRow(
@@ -89,6 +90,8 @@ def _create_run(session: Session, group: Group, plan: GroupPlan, run_plan: RunPl
                 position=position,
                 name=job.name or (run.workflow if len(run_plan.jobs) == 1 else f"{run.workflow}-{position + 1}"),
                 spec=to_dict(job),
+                checkout_repo_id=source.repo_id if source else None,
+                checkout_sha=source.sha if source else "",
                 state=JobState.WAITING,
             )
         )

@@ -51,7 +51,15 @@ def restart_run(session: Session, old: Run, *, by: str, clock: Clock) -> Run:
     jobs = [job for job in jobs_of_run(session, old.id or 0) if not _was_made_by_provider(session, old, job)]
     for job in jobs:
         session.add(
-            JobRow(run_id=run.id or 0, position=job.position, name=job.name, spec=job.spec, state=JobState.WAITING)
+            JobRow(
+                run_id=run.id or 0,
+                position=job.position,
+                name=job.name,
+                spec=job.spec,
+                state=JobState.WAITING,
+                checkout_repo_id=job.checkout_repo_id,
+                checkout_sha=job.checkout_sha,
+            )
         )
     session.flush()
     for job in jobs_of_run(session, run.id or 0):

@@ -62,8 +62,8 @@ class GitDoor:
         if attempt is None or attempt.state.is_final or not self._wiring.vault.is_lease(attempt_id, lease):
             raise NotSignedIn("the job this token belongs to has ended")
         repo = repo_by_name(session, owner, name)
-        run = run_by_id(session, job_by_id(session, attempt.job_id).run_id)
-        if repo is None or run.repo_id != repo.id:
+        job = job_by_id(session, attempt.job_id)
+        if repo is None or repo.id != (job.checkout_repo_id or run_by_id(session, job.run_id).repo_id):
             raise NotFound(f"there is no repo {owner}/{name}")
         if write:
             raise NotAllowed("a job's token only reads")
@@ -72,7 +72,6 @@ class GitDoor:
     async def on_push(self, repo_id: str, user: str, updates: Sequence[RefUpdate]) -> Sequence[str]:
         """Store the delivery; then say what it started, as lines for the pusher."""
         wiring = self._wiring
-        await asyncio.to_thread(wiring.git.adopt_head, repo_id, updates)
         told = [u for u in updates if u.ref.startswith(("refs/heads/", "refs/tags/"))]
         if not told:
             return []

@@ -213,11 +213,17 @@ def upgrade() -> None:
         sa.Column("waits_for", sa.String(), nullable=False),
         sa.Column("stop_reason", sa.String(length=32), nullable=True),
         sa.Column("stop_message", sa.String(), nullable=False),
+        sa.Column("checkout_repo_id", sa.Integer(), nullable=True),
+        sa.Column("checkout_sha", sa.String(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("retries", sa.Integer(), nullable=False),
         sa.Column("queued_at", sa.Float(), nullable=True),
         sa.Column("not_before", sa.Float(), nullable=True),
         sa.Column("finished_at", sa.Float(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["checkout_repo_id"],
+            ["repos.id"],
+        ),
         sa.ForeignKeyConstraint(
             ["run_id"],
             ["runs.id"],
