@@ -16,48 +16,21 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from dstack.errors import Invalid
 from dstack.wire.job import PythonSpec
 from dstack_runner import argv
+from dstack_runner.indexes import index_settings
 from dstack_runner.interpreters import Interpreters
 from dstack_runner.jobvenv import Interpreter, make_venv
 from dstack_runner.requirements import Lock, read_lock, variables_in
+from dstack_runner.resolutions import Resolutions
 from dstack_runner.sources import Sources, gather
+from dstack_runner.tools import Tools
 from dstack_runner.workspace import remove_tree
 
 RESOLUTION_S = 24 * 3600.0  # unpinned requirements are looked up again once a day
 LOCK_LIMIT = 16 * 1024 * 1024
-
-
-class Tools(Protocol):
-    """How the environment step runs programs and speaks to the job's log."""
-
-    @property
-    def scratch(self) -> Path:
-        """A folder of this attempt that confined programs may write."""
-
-    def run(self, words: list[str], *, env: Mapping[str, str], cwd: Path, confined: bool, writable: Path | None) -> int:
-        """Run to the end, output to the job's log; the exit code. Raises when the attempt must stop."""
-
-    def read(self, words: list[str], *, env: Mapping[str, str], cwd: Path) -> tuple[int, bytes]:
-        """The same, confined, answering the output instead of logging it."""
-
-    @property
-    def shares_files(self) -> bool:
-        """Whether jobs cannot write what belongs to the runner, so that files may be linked instead of copied."""
-
-    def lend(self, folder: Path) -> None:
-        """Let confined programs own this folder."""
-
-    def seal(self, folder: Path) -> None:
-        """Take it back: nobody but the runner may write it."""
-
-    def say(self, text: str) -> None: ...
-
-    def check(self) -> None:
-        """Raises when the attempt must stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +67,8 @@ class Environments:
         self._guard = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         self._uses: dict[str, int] = {}
-        for name in ("bases", "resolved", "downloads"):
+        self._resolutions = Resolutions(root / "resolved")
+        for name in ("bases", "downloads"):
             (root / name).mkdir(parents=True, exist_ok=True, mode=0o755)
 
     def provide(self, wanted: Wanted, folder: Path, tools: Tools) -> Provided:
@@ -147,15 +121,14 @@ class Environments:
         question = _digest(
             "resolve-1", interpreter.version, str(interpreter.executable), *sources.fingerprint, *_flat(settings)
         )
-        record = self._root / "resolved" / f"{question}.json"
-        known = _read_record(record)
+        known = self._resolutions.find(question)
         if known and self._clock() - known[0] < RESOLUTION_S:
             return read_lock(known[1], sources.options)
         tools.say("resolving the requirements")
         code, text = self._ask(wanted, interpreter, sources, settings, tools)
         if code == 0:
             lock = read_lock(text, sources.options)
-            _write_record(record, self._clock(), text)
+            self._resolutions.keep(question, self._clock(), text)
             return lock
         if known:
             tools.say("the requirements could not be looked up again: using the versions found before")
@@ -290,32 +263,6 @@ class BuildFailed(Invalid):
     """uv could not resolve or install; the job's log says why. It may have been the network."""
 
 
-def index_settings(env: Mapping[str, str], named: frozenset[str]) -> dict[str, str]:
-    """Of a job's variables, those that say where packages come from: uv's own, pip's spellings of them, and the
-    `named` ones that requirement files refer to. Nothing that could make uv run something."""
-    chosen = {
-        name: value
-        for name, value in env.items()
-        if name in _UV_INDEX
-        or (name.startswith("UV_INDEX_") and name.endswith(("_USERNAME", "_PASSWORD")))
-        or (name in named and not name.startswith(("LD_", "PYTHON", "UV_", "DSTACK_", "GIT_")) and name != "PATH")
-    }
-    for pip, uv in _PIP_INDEX.items():
-        if env.get(pip) and not any(env.get(name) for name in uv):
-            chosen[uv[0]] = env[pip]
-    return chosen
-
-
-_UV_INDEX = frozenset(
-    {"UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_INDEX", "UV_PRERELEASE", "UV_TORCH_BACKEND",
-     "UV_EXCLUDE_NEWER", "UV_OFFLINE", "UV_NO_INDEX"}
-)  # fmt: skip
-_PIP_INDEX = {
-    "PIP_INDEX_URL": ("UV_INDEX_URL", "UV_DEFAULT_INDEX"),
-    "PIP_EXTRA_INDEX_URL": ("UV_EXTRA_INDEX_URL", "UV_INDEX"),
-}
-
-
 def _private_cache(tools: Tools) -> dict[str, str]:
     return {"UV_CACHE_DIR": str(tools.scratch / "uv-cache")}
 
@@ -342,19 +289,3 @@ def _about(ready: Path) -> int:
 
 def _size(folder: Path) -> int:
     return sum(file.lstat().st_size for file in folder.rglob("*") if not file.is_symlink())
-
-
-def _read_record(path: Path) -> tuple[float, str] | None:
-    try:
-        data = json.loads(path.read_bytes())
-        return float(data["at"]), str(data["lock"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _write_record(path: Path, at: float, text: str) -> None:
-    fresh = path.with_name(f".{path.name}.{threading.get_ident()}")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump({"at": at, "lock": text}, file)
-    fresh.replace(path)

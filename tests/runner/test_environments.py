@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
+import tarfile
 import threading
 import time
 import zipfile
@@ -42,6 +44,39 @@ def wheel(folder: Path, name: str, version: str, files: dict[str, str], scripts:
     return target
 
 
+BUILT = """
+import os, zipfile
+def build_wheel(folder, config=None, metadata=None):
+    name = 'built-1.0-py3-none-any.whl'
+    with zipfile.ZipFile(os.path.join(folder, name), 'w') as z:
+        z.writestr('built.py', f'UID = {os.getuid()}')
+        z.writestr('built-1.0.dist-info/METADATA', 'Metadata-Version: 2.1\\nName: built\\nVersion: 1.0\\n')
+        z.writestr('built-1.0.dist-info/WHEEL', 'Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')
+        z.writestr('built-1.0.dist-info/RECORD', '')
+    return name
+"""
+
+
+def source_package(folder: Path) -> Path:
+    """A package that must be built, by code of its own."""
+    folder.mkdir()
+    project = (
+        '[project]\nname = "built"\nversion = "1.0"\n'
+        '[build-system]\nrequires = []\nbuild-backend = "back"\nbackend-path = ["."]\n'
+    )
+    target = folder / "built-1.0.tar.gz"
+    with tarfile.open(target, "w:gz") as archive:
+        for name, text in (
+            ("pyproject.toml", project),
+            ("back.py", BUILT),
+            ("PKG-INFO", "Metadata-Version: 2.2\nName: built\nVersion: 1.0\n"),
+        ):
+            about = tarfile.TarInfo(f"built-1.0/{name}")
+            about.size = len(text)
+            archive.addfile(about, io.BytesIO(text.encode()))
+    return target
+
+
 class Index:
     """A package index over HTTP; `away` breaks it for a while."""
 
@@ -76,6 +111,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
     pages = {
         "leaf": [wheel(root / "leaf", "leaf", v, {"leaf.py": f"VERSION = '{v}'\n"}) for v in ("1.0", "1.1")],
         "tool": [wheel(root / "tool", "tool", "2.0", {"tool.py": tool}, "tool = tool:main")],
+        "built": [source_package(root / "built")],
     }
     for name, wheels in pages.items():
         links = "".join(f'<a href="{w.name}">{w.name}</a>\n' for w in wheels)
@@ -199,6 +235,21 @@ def test_what_cannot_be_resolved_says_so_in_the_log(run: Callable[..., FakeAttem
     assert attempt.finish is not None
     assert (attempt.finish.reason, attempt.finish.machine_fault) == (Reason.ENVIRONMENT, False)
     assert "leaf>9" in attempt.text.replace(" ", "")
+
+
+def test_what_must_be_built_is_built_as_the_jobs_user_for_its_repo_alone(
+    site: FakeServer, run: Callable[..., FakeAttempt]
+) -> None:
+    words = ("python", "-c", "import built; print(built.UID)")
+    first = run({"r.txt": "built\n"}, *words, requirements=("r.txt",))
+    uid = int(first.text.splitlines()[-1])
+    assert uid >= 61000, first.text
+    again = run({"r.txt": "built\n"}, *words, requirements=("r.txt",))
+    assert again.text == f"{uid}\n"  # kept
+    job = Job(commands=(Command(argv=words),), python=PythonSpec(requirements=("r.txt",)))
+    other = site.put(job, site.commit({"r.txt": "built\n"}), repo="local/other")
+    until(lambda: other.finish is not None)
+    assert "building as the job's user" in other.text  # what another repo's build made is not trusted
 
 
 def test_nothing_is_asked_of_the_index_when_all_is_kept(run: Callable[..., FakeAttempt], index: Index) -> None:
