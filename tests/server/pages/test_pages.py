@@ -249,6 +249,8 @@ def test_a_whole_group_can_be_stopped(site) -> None:
         ({"csrf": "wrong"}, {}, 403),
         ({"csrf": CSRF}, {"origin": "https://evil.example"}, 403),
         ({"csrf": CSRF}, {"origin": "null"}, 403),
+        ({"csrf": CSRF}, {"origin": "http://[bad"}, 403),
+        ({"csrf": CSRF}, {"origin": "https://ci.example.evil"}, 403),
         ({"csrf": CSRF}, {"sec-fetch-site": "cross-site"}, 403),
         ({"csrf": CSRF}, {"content-type": "text/plain"}, 400),
         ({"csrf": "x" * 70_000}, {}, 413),
@@ -259,6 +261,12 @@ def test_a_forged_form_does_nothing(site, form: dict[str, str], headers: dict[st
     assert answer.status_code == status
     assert site.actions.done == []
     assert "<h1>" in answer.text
+
+
+def test_a_form_sent_through_a_proxy_comes_from_the_public_address(site) -> None:
+    site.views.runs[:] = [a_page(a_run())]
+    headers = {"origin": "https://ci.example", "host": "internal:3000"}
+    assert site.post("/runs/brave-otter-17/stop", {"csrf": CSRF}, headers=headers).status_code == 303
 
 
 def test_an_anonymous_form_does_nothing(site) -> None:

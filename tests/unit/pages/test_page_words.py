@@ -107,6 +107,8 @@ def test_every_state_and_verdict_has_a_look() -> None:
     [
         ("succeeded", "", "", 0, ""),
         ("running", "", "", None, ""),
+        ("waiting", "", "", None, "It waits for the runs it needs."),
+        ("queued", "", "", None, "It waits for a free runner."),
         ("queued", "needs 4 GPUs; the largest runner has 1", "", None, "Needs 4 GPUs; the largest runner has 1."),
         ("waiting", "waits for train (calm-heron-3)", "", None, "Waits for train (calm-heron-3)"),
         ("failed", "exit_code", "", 1, "A command ended with exit code 1."),

@@ -84,14 +84,12 @@ def local_path(text: str | None) -> str:
     return "/" if parts.scheme or parts.netloc else text
 
 
-def check_origin(request: Request) -> None:
-    """A form must come from a page of ours: its Origin is the host it was sent to. Raises NotAllowed."""
-    origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "same-origin")
-    foreign = site not in ("same-origin", "none")
-    if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        foreign = True
-    if foreign:
-        raise NotAllowed("This form was sent from another site.", "Open the page here and try again.")
+def _host_of(origin: str) -> str:
+    """Host and port of an Origin; `null` has none that could be ours."""
+    try:
+        return urlsplit(origin).netloc or "null"
+    except ValueError:
+        return "null"
 
 
 async def read_form(request: Request) -> dict[str, str]:
@@ -118,6 +116,14 @@ class Shell:
         self._clock = clock
         self._public_url = public_url.rstrip("/")
         self._environment = make_environment(template_folder())
+
+    def check_origin(self, request: Request) -> None:
+        """A form must come from a page of ours: its Origin is the host it was sent to, or the server's public address
+        (a proxy may rewrite the former). Raises NotAllowed."""
+        origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site", "same-origin")
+        ours = {request.headers.get("host", ""), urlsplit(self._public_url).netloc}
+        if site not in ("same-origin", "none") or (origin is not None and _host_of(origin) not in ours):
+            raise NotAllowed("This form was sent from another site.", "Open the page here and try again.")
 
     def viewer(self, request: Request) -> str:
         """The signed-in user. Raises NotSignedIn."""

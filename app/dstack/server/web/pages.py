@@ -22,7 +22,7 @@ from dstack.server.web.log_stream import EventStream, log_events, raw_log, start
 from dstack.server.web.log_window import LineIndexes, LogWindow, read_window
 from dstack.server.web.page_choices import choose_attempt, filter_query, in_groups, read_filter, whole_number
 from dstack.server.web.page_ports import Actions, Guard, Logs, Views
-from dstack.server.web.page_shell import Shell, check_origin, read_form, template_folder
+from dstack.server.web.page_shell import Shell, read_form, template_folder
 from dstack.server.web.render.badge import badge
 from dstack.server.web.render.models import ArtifactData, AttemptData, RunData
 from dstack.server.web.security_headers import download_headers
@@ -235,7 +235,7 @@ class Pages:
         return window, size.ended
 
     async def _form(self, request: Request) -> dict[str, str]:
-        check_origin(request)
+        self.shell.check_origin(request)
         return await read_form(request)
 
     async def _act(self, request: Request, fields: dict[str, str], action: Callable[[str], object]) -> object:

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from dstack.errors import DstackError, NotSignedIn, TooMany
 from dstack.server.web.page_ports import Session
-from dstack.server.web.page_shell import Shell, check_origin, local_path, read_form
+from dstack.server.web.page_shell import Shell, local_path, read_form
 
 
 class SignIn:
@@ -35,12 +35,12 @@ class SignIn:
         return await self._open(request, onward, code=code)
 
     async def enter(self, request: Request) -> Response:
-        check_origin(request)
+        self._shell.check_origin(request)
         fields = await read_form(request)
         return await self._open(request, local_path(fields.get("next")), token=fields.get("token", "").strip())
 
     async def leave(self, request: Request) -> Response:
-        check_origin(request)
+        self._shell.check_origin(request)
         fields = await read_form(request)
 
         def work() -> str:

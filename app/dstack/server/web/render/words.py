@@ -96,12 +96,19 @@ _REASONS: Final[dict[str, tuple[str, str, str]]] = {
 }
 
 
+_WAITS: Final[dict[str, str]] = {
+    "waiting": "It waits for the runs it needs.",
+    "queued": "It waits for a free runner.",
+    "offered": "A runner is about to take it.",
+}
+
+
 def explain(state: str, reason: str, *, message: str = "", exit_code: int | None = None) -> Explanation:
     """Why a run or job is in `state`. `reason` is one of the fixed list, with free text after `:` or a blank, or, while
     it is queued or waiting, a sentence already."""
     key, detail = _split(reason)
     if state == JobState.SUCCEEDED or (not reason and not message):
-        return Explanation("")
+        return Explanation(_WAITS.get(state, ""))
     if key not in _REASONS:
         return Explanation(_sentence(": ".join(part for part in (reason, message) if part)))
     text, advice, command = _REASONS[key]
