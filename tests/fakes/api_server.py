@@ -186,7 +186,7 @@ class ApiServer:
 
     async def _wait(self, request: Request) -> Any:
         run = self.runs[request.path_params["name"]]
-        deadline = time.monotonic() + float(request.query_params["timeout_s"])
+        deadline = time.monotonic() + int(request.query_params["timeout_s"])
         while run["state"] not in FINAL and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
         return run

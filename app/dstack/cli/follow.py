@@ -102,8 +102,11 @@ def wait_for_end(client: Client, name: str, timeout_s: float | None = None) -> J
         run = _patiently(lambda left=left: client.wait(name, left), deadline)  # type: ignore[misc]
         if is_final(run):
             return run
-        if deadline is not None and time.monotonic() >= deadline:
+        left = 1.0 if deadline is None else deadline - time.monotonic()
+        if left <= 0:
             return None
+        if left < 1:  # the server counts whole seconds
+            time.sleep(min(left, 0.1))
 
 
 def print_end(run: Json) -> None:

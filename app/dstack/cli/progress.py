@@ -36,6 +36,28 @@ class Progress:
             sys.stderr.flush()
 
 
+class PushProgress:
+    """Shows the one line of a `git push` that moves, where there is a terminal. Use as a context."""
+
+    def __init__(self) -> None:
+        self.is_shown = terminal.is_terminal(sys.stderr)
+
+    def __enter__(self) -> PushProgress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+
+    def tell(self, said: str) -> None:
+        """A line that git wrote: `Writing objects:  50% (1/2), 1.00 MiB | 2.00 MiB/s` is shown, others are not."""
+        if self.is_shown and said.startswith("Writing objects"):
+            text = said.replace("Writing objects", "sending", 1)[: terminal.width(sys.stderr) - 1]
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+
 def line(label: str, done: int, total: int, width: int) -> str:
     """`label [=====     ] 52 % of 1.5 GB`, shorter where there is no room; pure."""
     part = min(1.0, done / total) if total else 1.0

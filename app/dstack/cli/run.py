@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import secrets
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,8 +47,6 @@ def start(asked: RunWords, repository: Repository) -> int:
         if settings.dry_run:
             return _print_plan(settings, request, shipment)
         client = connection.connect(settings, start_local=True)
-        if shipment.sent_bytes and terminal.is_terminal(sys.stderr):
-            terminal.tell(f"sending {quantities.size(shipment.sent_bytes)} in {shipment.changed} changed files")
         push_shipment(repository, shipment, f"{client.url}/git/{repo}.git", client.token)
     runs = client.start(request)
     return _stay(client, settings, runs, shipment)

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from dstack.cli import quantities
+from dstack.cli.progress import PushProgress
 from dstack.cli.repository import Repository
 from dstack.cli.status import Change, Status, is_like_secret, read_status
 from dstack.errors import Conflict, GitFailed, Invalid, NotAllowed, NotSignedIn, TooLarge, Unreachable
 from dstack.git.run import config_environment
+from dstack.git.watch import git_watched
 
 DEFAULT_MAX_BYTES = 200 * 1024 * 1024
 LISTED = 5
@@ -77,20 +79,31 @@ def pack_working_tree(repository: Repository, max_bytes: int = DEFAULT_MAX_BYTES
 def push_shipment(repository: Repository, shipment: Shipment, url: str, token: str) -> None:
     """Send the commit to a hidden ref of the server's remote. The token travels in the environment, to that address
     alone. Raises NotSignedIn, NotAllowed, Unreachable or GitFailed."""
+    settings = push_settings(url, token, os.environ.get("SSL_CERT_FILE", ""))
+    env = {**shipment.env, **config_environment(settings), "GIT_ASKPASS": "true"}
+    refspec = f"{shipment.sha}:{WORK_REFS}/{shipment.sha}"
+    options = ["--no-verify", "--no-follow-tags", "--no-signed", "--recurse-submodules=no"]
+    try:
+        with PushProgress() as progress:
+            shown = "--progress" if progress.is_shown else "--quiet"
+            words = ["push", shown, *options, "--", url, refspec]
+            git_watched(words, cwd=repository.root, tell=progress.tell, env=env, own_config=False)
+    except GitFailed as error:
+        raise _push_error(error, url) from None
+
+
+def push_settings(url: str, token: str, ca_file: str) -> list[tuple[str, str]]:
+    """Git settings for one push; pure. Empty values take back what the user's configuration has there."""
     basic = b64encode(f"dstack:{token}".encode()).decode()
-    settings = [
+    return [
+        (f"http.{url}.extraHeader", ""),
         (f"http.{url}.extraHeader", f"Authorization: Basic {basic}"),
         ("http.followRedirects", "false"),
         ("credential.helper", ""),
         ("core.askPass", ""),
+        ("push.pushOption", ""),
+        *([("http.sslCAInfo", ca_file)] if ca_file else []),  # as for our own calls
     ]
-    env = {**shipment.env, **config_environment(settings), "GIT_ASKPASS": "true"}
-    refspec = f"{shipment.sha}:{WORK_REFS}/{shipment.sha}"
-    quiet = ["--quiet", "--no-verify", "--no-follow-tags", "--no-signed", "--recurse-submodules=no"]
-    try:
-        repository.git(["push", *quiet, "--", url, refspec], env=env)
-    except GitFailed as error:
-        raise _push_error(error, url) from None
 
 
 def _refuse_unshippable(status: Status) -> None:

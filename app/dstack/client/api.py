@@ -62,9 +62,9 @@ class Client:
         return _runs_of(page)
 
     def wait(self, name: str, timeout_s: float = WAIT_S) -> Json:
-        """The run at its end, or as it is after `timeout_s` (at most 25 s)."""
-        held = max(0.0, min(timeout_s, WAIT_S))
-        return self._get(f"/runs/{_part(name)}/wait", {"timeout_s": f"{held:.3g}"}, timeout_s=held + 20)
+        """The run at its end, or as it is after `timeout_s`, of which whole seconds up to 25 count."""
+        held = int(max(0.0, min(timeout_s, WAIT_S)))
+        return self._get(f"/runs/{_part(name)}/wait", {"timeout_s": str(held)}, timeout_s=held + 20)
 
     def stop(self, name: str, *, group: bool = False) -> Json:
         return self._send("POST", f"/runs/{_part(name)}/stop", {"group": group}, keyed=True)

@@ -282,7 +282,7 @@ def _unreachable(address: Address, error: Exception) -> Unreachable:
     if isinstance(error, ssl.SSLError):
         hint = "If that server speaks plain HTTP, use http:// in `dstack config set server URL`."
         return Unreachable(f"no secure connection to {address.url}: {_words(error)}", hint)
-    hint = "Is it running? Look with `dstack config` where the address comes from; `dstack server` starts a server."
+    hint = "Is it running? Look with `dstack config` where the address comes from; `dstack server start` starts yours."
     return Unreachable(f"no dstack server answers at {address.url}: {_words(error)}", hint)
 
 

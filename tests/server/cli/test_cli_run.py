@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,47 @@ def test_a_changed_tree_is_shipped_as_it_is(api: ApiServer, dstack: Dstack, proj
     assert (git("status", "--porcelain"), git("for-each-ref"), (project / ".git/index").read_bytes()) == before
     assert dstack("run", "-d", "prepare").code == 0  # the same tree again: nothing to send, another run
     assert api.requests[1]["sha"] == request["sha"] and api.requests[1]["idempotency_key"] != request["idempotency_key"]
+
+
+def test_the_users_own_git_settings_do_no_harm(
+    api: ApiServer, dstack: Dstack, project: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("GIT_CONFIG_GLOBAL")
+    ran = home / "ran"
+    (home / "hooks").mkdir()
+    (home / "hooks/pre-push").write_text(f"#!/bin/sh\ntouch {ran}; exit 1\n")
+    (home / "hooks/pre-push").chmod(0o755)
+    (home / ".gitconfig").write_text(
+        f"""[core]
+        hooksPath = {home}/hooks
+        fsmonitor = touch {ran}
+        autocrlf = true
+        [credential]
+        helper = !touch {ran}
+        [push]
+        followTags = true
+        pushOption = ci.skip
+        gpgSign = true
+        [commit]
+        gpgSign = true
+        [http]
+        extraHeader = "Authorization: Basic bm86bm8="
+        [status]
+        showUntrackedFiles = no
+        relativePaths = true
+        [user]
+        useConfigOnly = true
+        """
+    )
+    git("tag", "-a", "v1", "-m", "v1")
+    (project / "new.txt").write_bytes(b"a\r\nb\n")
+    done = dstack("run", "-d", "prepare")
+    assert done.code == 0, done.err
+    store, sha = str(api.repositories.path("local-demo")), api.requests[0]["sha"]
+    shown = subprocess.run(["git", "-C", store, "cat-file", "blob", f"{sha}:new.txt"], check=True, capture_output=True)
+    assert shown.stdout == b"a\r\nb\n" and "refs/tags" not in git("-C", store, "for-each-ref") and not ran.exists()
+    assert dstack("run", "-d", "prepare", "--token", "wrong").code == 4 and not ran.exists()
 
 
 def test_a_provider_without_an_entry(api: ApiServer, dstack: Dstack, project: Path) -> None:
@@ -187,6 +229,28 @@ def test_a_terminal_sees_colours_but_no_commands(api: ApiServer, home: Path) -> 
     assert shown == b"\x1b[32mok\x1b[0m done\r\n"
 
 
+def test_a_person_sees_what_is_sent_and_brought(api: ApiServer, project: Path) -> None:
+    (project / "big.bin").write_bytes(os.urandom(3_000_000))
+    api.add_run("one")
+    api.add_artifact("one", "a1", "x", {"x": os.urandom(3_000_000)})
+    for words, said in (
+        (["run", "-d", "prepare"], b"sending: 100%"),
+        (["artifacts", "one", "--download", "o"], b"% of"),
+    ):
+        master, slave = pty.openpty()
+        argv = [sys.executable, "-m", "dstack.cli.main", *words]
+        process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=slave, env={**os.environ, "COLUMNS": "80"})
+        os.close(slave)
+        shown = b""
+        try:
+            while data := os.read(master, 4096):
+                shown += data
+        except OSError:  # how a terminal says that its other end is closed
+            pass
+        os.close(master)
+        assert process.wait(20) == 0 and said in shown
+
+
 def complete(line: str) -> list[str]:
     """What the shell would offer after `line`."""
     reading, writing = os.pipe()
@@ -265,6 +329,14 @@ def test_a_server_of_ones_own_is_started_found_and_ended(dstack: Dstack) -> None
         assert local_server.ensure_running() == (stored.server, "kept")
     finally:
         dstack("server", "stop")
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_two_commands_at_once_start_one_server(dstack: Dstack) -> None:
+    with ThreadPoolExecutor() as threads:
+        found = list(threads.map(lambda _: local_server.ensure_running(), range(4)))
+    assert len(set(found)) == 1 and len(local_server._children) == 1
+    assert dstack("server", "stop").code == 0
 
 
 @pytest.mark.usefixtures("home", "children")
