@@ -26,7 +26,7 @@ from dstack_runner.server import persist
 
 CONNECTIONS = 4
 PACK_BYTES = 16 * 1024 * 1024  # four at once are in memory on this side; the server syncs once for each
-QUESTION = 20_000  # digests asked for at once
+QUESTION = 20_000  # digests asked for at once, and blobs in a pack
 ROUNDS = 3  # a blob may be pruned between question and save, once
 
 T = TypeVar("T")
@@ -65,13 +65,13 @@ def save(
     raise AssertionError("the last round returns or raises")
 
 
-def packs(entries: Iterable[FileEntry], limit: int = PACK_BYTES) -> Iterator[list[FileEntry]]:
-    """Small files in groups that each fit a pack of at most `limit` bytes."""
+def packs(entries: Iterable[FileEntry], limit: int = PACK_BYTES, most: int = QUESTION) -> Iterator[list[FileEntry]]:
+    """Small files in groups that each fit a pack of at most `limit` bytes and `most` blobs."""
     group: list[FileEntry] = []
     held = 2 * HEAD_BYTES
     for entry in entries:
         cost = HEAD_BYTES + entry.size
-        if group and held + cost > limit:
+        if group and (held + cost > limit or len(group) >= most):
             yield group
             group, held = [], 2 * HEAD_BYTES
         group.append(entry)

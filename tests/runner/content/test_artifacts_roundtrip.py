@@ -219,6 +219,7 @@ def test_packs_stay_below_their_limit() -> None:
     groups = list(packs(entries, limit=500))
     assert [entry for group in groups for entry in group] == entries
     assert all(sum(36 + entry.size for entry in group) + 72 <= 500 for group in groups)
+    assert [len(group) for group in packs(entries, most=30)] == [30, 30, 30, 10]
     assert list(packs([])) == []
 
 
