@@ -21,6 +21,7 @@ from dstack.errors import Invalid
 from dstack.wire.job import PythonSpec
 from dstack_runner import argv
 from dstack_runner.indexes import index_settings
+from dstack_runner.inside import read_inside
 from dstack_runner.interpreters import Interpreters
 from dstack_runner.jobvenv import Interpreter, make_venv
 from dstack_runner.requirements import Lock, read_lock, variables_in
@@ -159,9 +160,7 @@ class Environments:
         code = tools.run(words, env=env, cwd=cwd, confined=True, writable=tools.scratch)
         if code != 0:
             return code, ""
-        descriptor = os.open(output, os.O_RDONLY | os.O_NOFOLLOW)
-        with os.fdopen(descriptor, "rb") as file:
-            return 0, file.read(LOCK_LIMIT).decode(errors="replace")
+        return 0, read_inside(tools.scratch, output.name, LOCK_LIMIT).decode(errors="replace")
 
     def _base(self, wanted: Wanted, interpreter: Interpreter, lock: Lock, tools: Tools) -> str:
         """The key of a ready base with this lock, in use by the caller; built when there is none yet."""

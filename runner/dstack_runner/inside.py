@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from dstack.errors import Invalid, NotFound, TooLarge
 
@@ -24,20 +26,24 @@ def inside(root: Path, relative: str) -> Path:
 
 def read_inside(root: Path, relative: str, limit: int) -> bytes:
     """The bytes of a plain file of at most `limit` bytes. Raises NotFound, Invalid, TooLarge."""
-    path = inside(root, relative)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = open_plain(inside(root, relative))
     except FileNotFoundError:
         raise NotFound(f"{relative} is not there") from None
     except OSError as error:
-        raise Invalid(f"{relative} cannot be read: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        about = os.fstat(file.fileno())
-        if not stat.S_ISREG(about.st_mode):
-            raise Invalid(f"{relative} is not a plain file")
-        if about.st_size > limit:
-            raise TooLarge(f"{relative} has {about.st_size} bytes; the limit is {limit}")
+        raise Invalid(f"{relative} cannot be read: {error.strerror or error}") from None
+    with file:
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise TooLarge(f"{relative} grew over {limit} bytes")
+        raise TooLarge(f"{relative} is larger than {limit} bytes")
     return data
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file for reading without waiting and without following a link. Raises OSError, also when it is another
+    thing than a plain file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a plain file")
+    return os.fdopen(descriptor, "rb")

@@ -9,13 +9,12 @@ import csv
 import io
 import json
 import math
-import os
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from dstack.errors import Invalid
 from dstack.wire.runner import MetricPoint
+from dstack_runner.inside import open_plain
 
 MAX_NAME = 200
 MAX_METRICS = 1000
@@ -169,12 +168,10 @@ class MetricsTail:
 
     def _new_bytes(self) -> bytes:
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            opened = open_plain(self.path)
         except OSError:
             return b""  # not made yet, or swapped for something that is none of our business
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return b""
+        with opened as file:
             file.seek(self._offset)
             data = file.read(READ_PIECE)
         self._offset += len(data)

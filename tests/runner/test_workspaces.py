@@ -1,0 +1,149 @@
+"""Checkouts from a runner's mirrors, on real Git repositories served over HTTP."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from runner_server import CLONE_TOKEN, FakeServer
+
+from dstack.errors import GitFailed, Invalid
+from dstack_runner.workspace import Workspaces, give, remove_tree
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> Workspaces:
+    return Workspaces(tmp_path / "runner")
+
+
+def check_out(places: Workspaces, server: FakeServer, sha: str, name: str, branch: str = "main") -> Path:
+    mirror = places.mirror("local/demo", True)
+    places.fetch(mirror, server.url + "/git/local/demo.git", CLONE_TOKEN, sha, branch)
+    checkout = places.attempt_folder(name) / "work"
+    checkout.mkdir()
+    places.fill(checkout, mirror, sha)
+    return checkout
+
+
+def git(*words: str, cwd: Path) -> str:
+    return subprocess.run(["git", *words], cwd=cwd, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_a_checkout_is_its_own_clean_repository(places: Workspaces, server: FakeServer) -> None:
+    first = server.commit({"a": "1", "run.sh": "x"})
+    second = server.commit({"a": "2", "b/c": "3"})
+    checkout = check_out(places, server, second, "one")
+    assert (checkout / "a").read_text() == "2" and not (checkout / "run.sh").exists()
+    assert git("rev-parse", "HEAD", cwd=checkout) == second
+    assert git("status", "--porcelain", cwd=checkout) == ""
+    assert git("log", "--format=%H", cwd=checkout).split() == [second, first]  # with its history
+    older = check_out(places, server, first, "two")
+    assert os.access(older / "run.sh", os.X_OK)
+
+
+def test_a_commit_is_fetched_once(places: Workspaces, server: FakeServer) -> None:
+    sha = server.commit({"a": "1"})
+    mirror = places.mirror("local/demo", True)
+    url = server.url + "/git/local/demo.git"
+    assert places.fetch(mirror, url, CLONE_TOKEN, sha, "main") is True
+    server.stop()
+    assert places.fetch(mirror, url, "no token", sha, "other") is False
+
+
+def test_no_credential_is_left_anywhere(places: Workspaces, server: FakeServer, tmp_path: Path) -> None:
+    check_out(places, server, server.commit({"a": "1"}), "one")
+    found = subprocess.run(["grep", "-rl", "-e", CLONE_TOKEN, "-e", "Basic", tmp_path / "runner"], capture_output=True)
+    assert found.stdout == b""
+
+
+def test_a_wrong_token_is_an_error_and_asks_nobody(places: Workspaces, server: FakeServer) -> None:
+    sha = server.commit({"a": "1"})
+    with pytest.raises(GitFailed, match=r"could not read Username|Authentication failed"):
+        places.fetch(places.mirror("local/demo", True), server.url + "/git/local/demo.git", "wrong", sha, "main")
+
+
+@pytest.mark.parametrize("sha", ["HEAD", "main", "a" * 39, "A" * 40, "-" * 40, "--upload-pack=x"])
+def test_only_full_ids_are_fetched(places: Workspaces, sha: str) -> None:
+    with pytest.raises(Invalid):
+        places.fetch(places.mirror("r", True), "http://127.0.0.1:1/x", "t", sha, "main")
+
+
+def test_trust_has_mirrors_of_its_own(places: Workspaces) -> None:
+    assert places.mirror("o/n", True) != places.mirror("o/n", False)
+    assert places.mirror("o/n", True).name.isascii() and ".." not in str(places.mirror("../../x", True))
+
+
+def test_filters_and_hooks_of_a_commit_do_not_run(places: Workspaces, server: FakeServer, tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    files = {
+        ".gitattributes": "* filter=evil\n",
+        "a": "x",
+        "hooks/post-checkout": f"#!/bin/sh\ntouch {mark}\n",
+        ".gitmodules": '[submodule "x"]\n\tpath = x\n\turl = ext::sh -c id\n',
+    }
+    checkout = check_out(places, server, server.commit(files), "one")
+    assert (checkout / "a").read_text() == "x" and not mark.exists()
+
+
+def test_what_a_job_does_to_its_repository_stays_there(places: Workspaces, server: FakeServer, tmp_path: Path) -> None:
+    sha = server.commit({"a": "1"})
+    checkout = check_out(places, server, sha, "one")
+    mark = tmp_path / "ran"
+    git("config", "core.fsmonitor", f"touch {mark}; false", cwd=checkout)
+    (checkout / ".git" / "hooks").mkdir()
+    (checkout / ".git" / "hooks" / "post-checkout").write_text(f"#!/bin/sh\ntouch {mark}\n")
+    (checkout / ".git" / "hooks" / "post-checkout").chmod(0o755)
+    places.discard("one")
+    other = check_out(places, server, sha, "two")
+    assert git("status", "--porcelain", cwd=other) == "" and not mark.exists()
+
+
+def test_many_checkouts_at_once(places: Workspaces, server: FakeServer) -> None:
+    shas = [server.commit({"a": str(n)}) for n in range(6)]
+    wrong: list[str] = []
+
+    def one(number: int) -> None:
+        checkout = check_out(places, server, shas[number % 6], f"n{number}")
+        if (checkout / "a").read_text() != str(number % 6):
+            wrong.append(checkout.name)
+
+    threads = [threading.Thread(target=one, args=(number,)) for number in range(24)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert sum(1 for n in range(24) if (places._attempts / f"n{n}" / "work" / "a").exists()) == 24
+
+
+def test_discarded_folders_go_when_told(places: Workspaces) -> None:
+    for name in "ab":
+        folder = places.attempt_folder(name)
+        closed = folder / "closed"
+        closed.mkdir()
+        (closed / "f").touch()
+        closed.chmod(0)
+        places.discard(name)
+    places.discard("never-there")
+    assert places.trash_size() == 2
+    assert places.empty_trash(lambda: False) == 0
+    assert places.empty_trash(lambda: True) == 2
+    assert places.trash_size() == 0
+
+
+def test_giving_and_removing_follow_no_link(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "f").touch()
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / "link").symlink_to(outside)
+    (inner / "file").symlink_to(outside / "f")
+    give(inner, 61000, 61000)
+    assert (inner / "link").lstat().st_uid == 61000
+    assert outside.stat().st_uid == (outside / "f").stat().st_uid == os.getuid()
+    remove_tree(inner)
+    assert (outside / "f").exists() and not inner.exists()
