@@ -40,10 +40,18 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dstack.language": (*BASE,),
     "dstack.providers": (*BASE, "dstack.language"),
     "dstack.demo": (),
-    "dstack.cli": (*BASE, "dstack", "dstack.client", "dstack.git", "dstack.language", "dstack.providers", "dstack.demo"),
+    "dstack.cli": (
+        *BASE, "dstack", "dstack.client", "dstack.git", "dstack.language", "dstack.providers", "dstack.demo",
+    ),
     # The one command that starts the server in this process.
     "dstack.cli.server": (*BASE, "dstack.cli", "dstack.git", "dstack.server.serve", "dstack.server.settings"),
-    "dstack.server": (*BELOW_SERVICES, "dstack.server.services", "dstack.server.handlers", "dstack.server.web"),
+    "dstack.server": (
+        *BELOW_SERVICES,
+        "dstack.server.services",
+        "dstack.server.handlers",
+        "dstack.server.timers",
+        "dstack.server.web",
+    ),
     "dstack.server.serve": ("dstack.server", "dstack.errors"),
     "dstack.server.bus": (),
     "dstack.server.clock": ("dstack.server.decide",),

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
 
 from dstack.errors import DstackError
+from dstack.server.timers import start_timers
 from dstack.server.web import runner_api, runner_content
 from dstack.server.web.api import OPERATIONS
 from dstack.server.web.git_access import GitDoor
@@ -48,7 +49,9 @@ def make_app(wiring: Wiring) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         wiring.bus.attach(asyncio.get_running_loop())
         tasks = [asyncio.create_task(run_worker(wiring, worker), name=worker.name) for worker in make_workers(wiring)]
+        timers = start_timers(wiring)
         yield
+        timers.shutdown(wait=False)
         await remote.close()
         for task in tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""The tasks that run beside the doors: handling deliveries, assigning jobs, expiring leases, writing notes.
+"""The tasks that are woken by what happens: handling deliveries, assigning jobs, writing notes.
 
 Each has one shape: wait until woken or a while has passed, do one pass, and never die of an error.
 """
@@ -16,8 +16,6 @@ from dstack.server.handlers import HANDLERS
 from dstack.server.models import Delivery
 from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.assign_jobs import assign_jobs, explain_full_disk
-from dstack.server.services.hold_lease import expire_leases
-from dstack.server.services.reconcile_heads import reconcile_heads
 from dstack.server.services.settle_delivery import note_failed_try, settle_delivery
 from dstack.server.services.write_notes import write_notes
 from dstack.server.store.deliveries import deliveries_to_handle
@@ -51,21 +49,13 @@ def make_workers(wiring: Wiring) -> list[Worker]:
         else:
             await wiring.db.write_async(lambda s: assign_jobs(s, wiring.clock))
 
-    async def expire() -> None:
-        await wiring.db.write_async(lambda s: expire_leases(s, wiring.clock.now(), wiring.settings.lease_s))
-
     async def notes() -> None:
         await asyncio.to_thread(write_notes, wiring)
-
-    async def reconcile() -> None:
-        await asyncio.to_thread(reconcile_heads, wiring)
 
     return [
         Worker("deliveries", DELIVERIES, 30.0, handle_deliveries),
         Worker("assign", QUEUE, 5.0, assign),
-        Worker("leases", "leases", min(5.0, wiring.settings.lease_s / 4), expire),
         Worker("notes", OUTBOX, 15.0, notes),
-        Worker("heads", "heads", 180.0, reconcile),
     ]
 
 

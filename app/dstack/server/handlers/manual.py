@@ -52,13 +52,16 @@ def handle_manual(wiring: Wiring, delivery: Delivery) -> None:
         return
     # The hidden commit of a working tree is held by nothing else; it lives as long as its runs.
     wiring.git.keep_all(str(repo.id), {run.name: run.sha for run in runs})
+    for work, sha in wiring.git.work_refs(str(repo.id)).items():
+        if sha == request.sha:
+            wiring.git.drop_work(str(repo.id), work)
 
 
 def _plan(wiring: Wiring, repo: Repo, request: RunRequest, occasion: Occasion) -> tuple[RunPlan, ...]:
-    if request.provider:
-        workflow = ad_hoc(request.provider, request.options)
-        return (plan_run(workflow, request.variables, occasion, wiring.clock.new_name(), set()),)
     project = read_project_at(wiring, repo, request.sha)
+    if request.provider:
+        workflow = ad_hoc(request.provider, request.options, tuple(project.providers))
+        return (plan_run(workflow, request.variables, occasion, wiring.clock.new_name(), set(), project),)
     if request.workflow not in project.workflows:
         raise Invalid(
             f"there is no workflow {request.workflow!r} in this commit",

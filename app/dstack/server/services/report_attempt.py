@@ -7,7 +7,7 @@ import math
 from sqlmodel import Session
 
 from dstack.errors import DstackError, Invalid
-from dstack.providers import read_jobs
+from dstack.providers import read_jobs, secrets_it_may_pass_on
 from dstack.server.bus import run_topic
 from dstack.server.decide.retry import after_attempt
 from dstack.server.decide.states import Event
@@ -17,6 +17,7 @@ from dstack.server.store.jobs import job_by_id, jobs_of_run
 from dstack.server.store.runs import run_by_id
 from dstack.server.transitions.jobs import move_job
 from dstack.wire.codec import to_dict
+from dstack.wire.job import Job
 from dstack.wire.runner import Finish, MetricsReport, StateReport
 from dstack.wire.states import AttemptState, JobState, Reason
 
@@ -82,7 +83,7 @@ def finish_attempt(session: Session, attempt: Attempt, finish: Finish, now: floa
     state, reason, message = finish.state, finish.reason, finish.message[:4000]
     if state is AttemptState.SUCCEEDED and job.spec["expects_jobs"]:
         try:
-            _add_jobs(session, run, finish.jobs)
+            _add_jobs(session, run, job.read_spec(), finish.jobs)
         except DstackError as error:
             state, reason, message = AttemptState.FAILED, Reason.CONFIG, f"the provider's job list: {error.message}"
     attempt.state, attempt.reason, attempt.message = state, reason, message
@@ -125,9 +126,9 @@ def _take_results(session: Session, run: Run, finish: Finish) -> None:
     session.add(run)
 
 
-def _add_jobs(session: Session, run: Run, text: str) -> None:
+def _add_jobs(session: Session, run: Run, provider: Job, text: str) -> None:
     """The jobs a custom provider answered with, queued beside it."""
-    jobs = read_jobs(text)
+    jobs = read_jobs(text, secrets_it_may_pass_on(provider))
     position = len(jobs_of_run(session, run.id or 0))
     for number, job in enumerate(jobs):
         session.add(
