@@ -135,6 +135,20 @@ def test_stored_delete_and_used_at(objects: Objects) -> None:
         objects.size(blob.digest)
 
 
+@pytest.mark.parametrize("small", [True, False])
+def test_a_blob_used_lately_is_not_deleted(objects: Objects, small: bool) -> None:
+    if small:
+        pack = objects.pack_writer()
+        pack.add(digest_of(b"one"), b"one")
+        pack.commit()
+    else:
+        objects.put(digest_of(b"one"), b"one")
+    assert objects.delete(digest_of(b"one"), unused_since=time.time() - 60) == 0
+    assert objects.missing([digest_of(b"one")]) == []
+    assert objects.delete(digest_of(b"one"), unused_since=time.time() + 60) == 3
+    assert objects.missing([digest_of(b"one")]) == [digest_of(b"one")]
+
+
 def test_a_reader_goes_on_when_its_blob_is_deleted(objects: Objects) -> None:
     data = random.Random(2).randbytes(3 * READ_BYTES)
     objects.put(digest_of(data), data)
@@ -207,7 +221,10 @@ def test_a_pack_that_is_mostly_dead_is_rewritten(tmp_path: Path) -> None:
     assert objects.sweep(time.time() + 60) == 0
     for digest in digests[:8]:
         assert objects.delete(digest) == 1000
-    assert 7500 < objects.sweep(time.time() + 60) < 9000
+    before = sum(path.stat().st_size for path in (tmp_path / "objects" / "packs").glob("*.pack"))
+    assert objects.sweep(time.time() + 60) == 0, "their bytes were told by delete"
+    after = sum(path.stat().st_size for path in (tmp_path / "objects" / "packs").glob("*.pack"))
+    assert (before > 10_000, after < 3000) == (True, True)
     assert objects.missing(digests) == digests[:8]
     assert [read_all(objects, digest) for digest in digests[8:]] == blobs[8:]
     assert b"".join(reader) == blobs[9]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -30,6 +31,7 @@ class LocalObjects:
         self._root = root
         self._incoming = root / "incoming"
         self._serial = itertools.count()
+        self._using = threading.Lock()
         self._packs = LocalPacks(root / "packs")
         for name in ("incoming", *_SHARDS):
             (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -37,7 +39,8 @@ class LocalObjects:
     def missing(self, digests: Iterable[str]) -> list[str]:
         asked = {digest: self.path_of(digest) for digest in digests}
         held = self._packs.held(asked)
-        return [digest for digest, path in asked.items() if digest not in held and not _touch(path)]
+        with self._using:  # `delete` asks and removes under it too
+            return [digest for digest, path in asked.items() if digest not in held and not _touch(path)]
 
     def size(self, digest: str) -> int:
         path = self.path_of(digest)
@@ -78,15 +81,18 @@ class LocalObjects:
         with disk(self._root):
             sync_filesystem(self._root)
 
-    def delete(self, digest: str) -> int:
-        path = self.path_of(digest)
-        freed = self._packs.delete(digest)
-        try:
-            size = path.stat().st_size
-            path.unlink()
-        except FileNotFoundError:
-            return freed
-        return freed + size
+    def delete(self, digest: str, unused_since: float | None = None) -> int:
+        path, limit = self.path_of(digest), float("inf") if unused_since is None else unused_since
+        freed = self._packs.delete(digest, limit)
+        with self._using:
+            try:
+                info = path.stat()
+                if info.st_mtime < limit:
+                    path.unlink()
+                    freed += info.st_size
+            except FileNotFoundError:
+                pass  # it lay in a pack, or nowhere
+        return freed
 
     def stored(self) -> Iterator[StoredBlob]:
         yield from self._packs.stored()

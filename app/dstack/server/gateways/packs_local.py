@@ -78,10 +78,12 @@ class LocalPacks:
             row = self._index.execute("SELECT pack, start, size FROM blob WHERE digest = ?", (digest,)).fetchone()
         return Place(self._root / row[0], row[1], row[2]) if row else None
 
-    def delete(self, digest: str) -> int:
-        """The bytes that will be freed."""
+    def delete(self, digest: str, unused_since: float) -> int:
+        """The bytes that a later sweep frees; 0 for a blob used at or after `unused_since`."""
         with self._transaction() as index:
-            rows = index.execute("DELETE FROM blob WHERE digest = ? RETURNING size", (digest,)).fetchall()
+            rows = index.execute(
+                "DELETE FROM blob WHERE digest = ? AND used_at < ? RETURNING size", (digest, unused_since)
+            ).fetchall()
         return int(rows[0][0]) if rows else 0
 
     def stored(self) -> Iterator[StoredBlob]:
@@ -121,14 +123,15 @@ class LocalPacks:
         return new
 
     def sweep(self, older_than: float) -> int:
-        """Remove unfinished and dead packs, rewrite those that are half dead; the bytes freed."""
+        """Remove unfinished and dead packs, rewrite those that are half dead; the bytes of unfinished ones."""
         freed = 0
         for path in [*self._root.glob("*.tmp"), *self._root.glob("*.pack")]:
             info = path.stat()
             if info.st_mtime < older_than:
                 alive = self._alive(path.name)
                 if alive * 2 <= info.st_size:
-                    freed += info.st_size - self._rewrite(path)
+                    self._rewrite(path)
+                    freed += info.st_size if path.suffix == ".tmp" else 0
         return freed
 
     def close(self) -> None:
@@ -140,21 +143,19 @@ class LocalPacks:
             row = self._index.execute("SELECT count(*), total(size) FROM blob WHERE pack = ?", (pack,)).fetchone()
         return int(row[1]) + int(row[0]) * HEAD_BYTES
 
-    def _rewrite(self, path: Path) -> int:
-        """Move what is alive of a pack into a new one, if anything is; the size of that."""
+    def _rewrite(self, path: Path) -> None:
+        """Move what is alive of a pack into a new one, if anything is."""
         with self._lock:
             rows = self._index.execute(
                 "SELECT digest, start, size FROM blob WHERE pack = ? ORDER BY start", (path.name,)
             ).fetchall()
-        size = 0
         if rows:
             with path.open("rb") as old, PackFile(self) as new:
                 for digest, start, length in rows:
                     old.seek(start)
                     new.add(digest, old.read(length))
-                size = new.move()
+                new.move()
         path.unlink()
-        return size
 
     def move(self, written: Path, places: dict[str, tuple[int, int]]) -> None:
         """Take a published pack in whose blobs are here already: from now on they lie in it."""
@@ -219,12 +220,11 @@ class PackFile:
         with disk(self._path.parent):
             return self._packs.add(self._path, self._places) if self._finish() else 0
 
-    def move(self) -> int:
-        """Commit blobs that another pack holds too: from now on they lie here; the size of this pack."""
+    def move(self) -> None:
+        """Commit blobs that another pack holds too: from now on they lie here."""
         with disk(self._path.parent):
             if self._finish():
                 self._packs.move(self._path, self._places)
-        return self._at + HEAD_BYTES
 
     def abort(self) -> None:
         if self._fd >= 0:

@@ -71,14 +71,16 @@ class Objects(Protocol):
     def sync(self) -> None:
         """After this, every blob committed before survives a power cut under its name. Once per artifact."""
 
-    def delete(self, digest: str) -> int:
-        """The bytes freed; 0 where there was none."""
+    def delete(self, digest: str, unused_since: float | None = None) -> int:
+        """The bytes freed; 0 where there was none. One used at or after `unused_since` stays, decided in one step:
+        a save that has just been told the blob is here can rely on it."""
 
     def stored(self) -> Iterator[StoredBlob]:
         """All blobs, in no order; one written or deleted meanwhile may or may not be there."""
 
     def sweep(self, older_than: float) -> int:
-        """Remove what writers that died left behind before `older_than` (seconds since the epoch); bytes freed."""
+        """Remove what writers that died left behind before `older_than` (seconds since the epoch), and give the room of
+        deleted blobs back to the disk. The bytes freed beyond those that `delete` told of."""
 
 
 class Logs(Protocol):
