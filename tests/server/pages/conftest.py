@@ -88,7 +88,7 @@ def site(street: _Street) -> Iterator[Site]:
     )  # fmt: skip
     app = Starlette(
         routes=pages.routes(),
-        exception_handlers={HTTPException: pages.shell.on_error, Exception: pages.shell.on_error},
+        exception_handlers={HTTPException: pages.shell.on_error},
     )
     app.router.redirect_slashes = False
     street.app = SecurityHeaders(app)

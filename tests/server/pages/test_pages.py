@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import socket
 import tarfile
 from dataclasses import replace
@@ -335,6 +336,8 @@ def test_an_error_inside_shows_no_inside(site, caplog: pytest.LogCaptureFixture)
     assert "Something went wrong" in answer.text and "hunter2" not in answer.text
     assert "hunter2" in caplog.text
     assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    request_id = re.search(r"Request <code>(\w+)</code>", answer.text)
+    assert request_id and request_id[1] in {getattr(record, "request_id", "") for record in caplog.records}
 
 
 def test_every_answer_carries_the_headers(site) -> None:

@@ -24,6 +24,7 @@ import dstack
 from dstack.errors import DstackError, Malformed, NotAllowed, NotFound, NotSignedIn, TooLarge
 from dstack.server.web.log_window import line_html
 from dstack.server.web.page_ports import Guard
+from dstack.server.web.problems import request_id
 from dstack.server.web.render import chart, markdown, words
 
 MAX_FORM: Final = 64 * 1024
@@ -158,25 +159,25 @@ class Shell:
         async def guarded(request: Request) -> Response:
             try:
                 return await handler(request)
-            except (DstackError, HTTPException) as error:
+            except Exception as error:  # noqa: BLE001 - a fault must read as a page too; it is logged with its stack
                 return await self.on_error(request, error)
 
         return guarded
 
     async def on_error(self, request: Request, error: Exception) -> Response:
-        """Any error as a page; also the exception handler of the whole app for addresses that are pages."""
+        """Any error as a page."""
         if isinstance(error, NotSignedIn) and request.url.path != "/sign-in":
             here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
             onward = f"?next={quote(here, safe='/')}" if request.method == "GET" and here != "/" else ""
             return RedirectResponse(f"/sign-in{onward}", status_code=303)
         status, message, hint = _facts(error)
         if status == 500:
-            _log.error("a page failed", exc_info=error)
+            _log.error("a page failed", exc_info=error, extra={"action": "page", "request_id": request_id(request)})
         headers = dict(getattr(error, "headers", None) or {}) | {"cache-control": "no-store"}
 
         def work() -> str:
             context = {"status": status, "message": message, "hint": hint}
-            context["request_id"] = getattr(request.state, "request_id", "")
+            context["request_id"] = request_id(request) if status >= 500 else ""
             return self.render(request, "pages/problem.html", context, user=self._user_or_none(request))
 
         return HTMLResponse(await to_thread.run_sync(work), status_code=status, headers=headers)
