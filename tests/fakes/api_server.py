@@ -68,10 +68,39 @@ class Trouble:
     hold: threading.Event = field(default_factory=threading.Event)
 
 
+class Host:
+    """One uvicorn for many tests; each test puts its own server behind it."""
+
+    def __init__(self) -> None:
+        self.app: Any = None
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        config = uvicorn.Config(
+            self._answer,
+            log_level="critical",
+            interface="asgi3",
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=1,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, args=([self._listener],), daemon=True)
+        self._thread.start()
+        wait_for(lambda: self._server.started)
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope, receive, send)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+        self._listener.close()
+
+
 class ApiServer:
     """The running fake. `seen` records every call as (method, path with query, headers, body)."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, host: Host) -> None:
         self.runs: dict[str, dict[str, Any]] = {}
         self.logs: dict[str, bytes] = {}
         self.artifacts: dict[str, list[dict[str, Any]]] = {}
@@ -85,20 +114,8 @@ class ApiServer:
         self.seen: list[tuple[str, str, dict[str, str], bytes]] = []
         self.repositories = LocalGit(folder / "repositories")
         remote = GitRemote(self.repositories, self._authorize, self._on_push, folder / "hooks")
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        app = Starlette(routes=[Mount("/git", app=remote), *self._routes()])
-        config = uvicorn.Config(app, log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=1)
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._listener],), daemon=True)
-        self._thread.start()
-        wait_for(lambda: self._server.started)
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(10)
-        self._listener.close()
+        self.port, self.url = host.port, f"http://127.0.0.1:{host.port}"
+        host.app = Starlette(routes=[Mount("/git", app=remote), *self._routes()])
 
     def add_run(self, name: str, log: bytes = b"", **changes: Any) -> dict[str, Any]:
         self.runs[name] = make_run(name, **changes)

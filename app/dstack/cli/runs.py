@@ -9,6 +9,7 @@ from dstack.client import Json
 from dstack.client.refusal import plain
 
 DEFAULT_LIMIT = 20
+DEFAULT_JSON_LIMIT = 1000
 MAX_LIMIT = 10_000
 
 
@@ -21,7 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("state", "only runs in this state, such as failed"),
     ):
         parser.add_argument(f"--{option}", default="", help=help_line)
-    parser.add_argument("-n", "--limit", type=_limit, default=DEFAULT_LIMIT, help="how many (default %(default)s)")
+    parser.add_argument(
+        "-n", "--limit", type=_limit, help=f"how many (default {DEFAULT_LIMIT}; {DEFAULT_JSON_LIMIT} with --json)"
+    )
     output.add_json(parser)
     connection.add_arguments(parser)
 
@@ -36,7 +39,8 @@ def main(args: argparse.Namespace) -> int:
             print_run(run)
         return 0
     filters = {name: getattr(args, name) for name in ("repo", "workflow", "branch", "state")}
-    runs = list(client.all_runs(limit=args.limit, **filters))
+    limit = args.limit or (DEFAULT_JSON_LIMIT if args.json else DEFAULT_LIMIT)
+    runs = list(client.all_runs(limit=limit, **filters))
     if args.json:
         output.print_json(runs)
     elif runs:

@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "fakes"))
 
-from api_server import TOKEN, ApiServer
+from api_server import TOKEN, ApiServer, Host
 
 from dstack.cli.main import main
 
@@ -31,13 +31,19 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="session")
+def host() -> Iterator[Host]:
+    host = Host()
+    yield host
+    host.stop()
+
+
 @pytest.fixture
-def api(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ApiServer]:
-    server = ApiServer(home / "server")
+def api(home: Path, host: Host, monkeypatch: pytest.MonkeyPatch) -> ApiServer:
+    server = ApiServer(home / "server", host)
     monkeypatch.setenv("DSTACK_SERVER", server.url)
     monkeypatch.setenv("DSTACK_TOKEN", TOKEN)
-    yield server
-    server.stop()
+    return server
 
 
 class Done:

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from api_server import TOKEN, ApiServer, page, refusal
+from api_server import TOKEN, ApiServer, Host, page, refusal
 
 from dstack.client import Client, Transport
 from dstack.errors import Invalid, NotFound, NotSignedIn, Unavailable, Unreachable
@@ -65,7 +65,8 @@ def test_a_kept_connection_that_died_is_opened_again(api: ApiServer, client: Cli
 
 
 def test_a_redirect_elsewhere_is_not_followed(api: ApiServer, client: Client, home: Path) -> None:
-    other = ApiServer(home / "other")
+    second = Host()
+    other = ApiServer(home / "other", second)
     try:
         for location in (f"{other.url}/api/v1/server", f"//127.0.0.1:{other.port}/x"):
             api.trouble.answers = [page(302, Location=location)]
@@ -73,7 +74,7 @@ def test_a_redirect_elsewhere_is_not_followed(api: ApiServer, client: Client, ho
                 client.server()
         assert other.seen == []
     finally:
-        other.stop()
+        second.stop()
 
 
 def test_a_redirect_on_the_same_server_is_followed_for_reading_alone(api: ApiServer, client: Client) -> None:
