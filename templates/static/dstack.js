@@ -191,6 +191,7 @@
       source.close();
       open.lastElementChild.textContent = "";
       word.textContent = "";
+      document.getElementById("follow").hidden = true;
       if (document.body.hasAttribute("data-moving")) refresh().catch(() => {});
     });
     source.onerror = () => { word.textContent = source.readyState === EventSource.CLOSED ? "" : "Reconnecting"; };

@@ -115,8 +115,11 @@ def test_every_state_and_verdict_has_a_look() -> None:
         ("failed", "exit_code", "", 137, "A command ended with exit code 137 (SIGKILL)."),
         ("failed", "exit_code", "", -11, "A command ended with exit code -11 (SIGSEGV)."),
         ("failed", "exit_code", "", None, "A command ended with an error."),
-        ("failed", "no_such_tag: prepare:latest", "", None, "A tag it depends on does not exist. Prepare:latest."),
-        ("failed", "inputs", "clash with data/x", None, "An input could not be mounted. Clash with data/x."),
+        ("failed", "exit_code", "make all; false: exit code 2", 2, "`make all; false` ended with exit code 2."),
+        ("failed", "exit_code", "x `y`: exit code 2", 2, "A command ended with exit code 2: x `y`: exit code 2."),
+        ("failed", "exit_code", "No module named 'x'", 1, "A command ended with exit code 1: No module named 'x'."),
+        ("failed", "no_such_tag: prepare:latest", "", None, "A tag it depends on does not exist: prepare:latest."),
+        ("failed", "inputs", "clash with data/x", None, "An input could not be mounted: clash with data/x."),
         ("failed", "", "the disk burns", None, "The disk burns."),
     ],
 )

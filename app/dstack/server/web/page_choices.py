@@ -40,7 +40,8 @@ def in_order(rows: list[RunRow]) -> list[RunRow]:
     """Runs after those they need; a loop (there is none) would end in the order given."""
     names = {row.run.name for row in rows}
     ordered: list[RunRow] = []
-    left = sorted(rows, key=lambda row: row.run.created_at)
+    left = rows[::-1]  # given newest first; runs of a group are often made at one instant
+    left.sort(key=lambda row: row.run.created_at)
     while left:
         placed = {row.run.name for row in ordered}
         ready = [row for row in left if all(need in placed for need in row.run.needs if need in names)] or left

@@ -112,10 +112,19 @@ def explain(state: str, reason: str, *, message: str = "", exit_code: int | None
     if key not in _REASONS:
         return Explanation(_sentence(": ".join(part for part in (reason, message) if part)))
     text, advice, command = _REASONS[key]
+    extra = (message or detail).strip()
     if key == "exit_code" and exit_code is not None:
-        text = f"A command ended with exit code {exit_code}{_signal(exit_code)}."
-    extra = message or detail
-    return Explanation(f"{text} {_sentence(extra)}".strip(), advice, command)
+        code = f"exit code {exit_code}{_signal(exit_code)}"
+        failed = extra.removesuffix(f": exit code {exit_code}")
+        if failed != extra and "`" not in failed:  # the runner names the command that failed
+            return Explanation(f"`{failed}` ended with {code}.", advice, command)
+        text = f"A command ended with {code}."
+    return Explanation(_stopped(f"{text[:-1]}: {extra}") if extra else text, advice, command)
+
+
+def _stopped(text: str) -> str:
+    """With a full stop, unless it ends like a sentence already."""
+    return text if text[-1] in ".!?)`" else f"{text}."
 
 
 def with_code(text: str) -> Markup:
@@ -134,9 +143,7 @@ def _split(reason: str) -> tuple[str, str]:
 
 def _sentence(text: str) -> str:
     text = text.strip()
-    if not text:
-        return ""
-    return text[0].upper() + text[1:] + ("" if text[-1] in ".!?)`" else ".")
+    return _stopped(text[0].upper() + text[1:]) if text else ""
 
 
 def _signal(code: int) -> str:
