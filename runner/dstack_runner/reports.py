@@ -13,6 +13,7 @@ from functools import partial
 
 from dstack.errors import DstackError, LeaseLost
 from dstack.wire.runner import MetricPoint, MetricsReport, StateReport
+from dstack.wire.states import AttemptState
 from dstack_runner.server import Server, persist
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Reporter:
         self._points: list[MetricPoint] = []
         self._last: tuple[MetricPoint, ...] = ()
         self._sent = 0
+        self._has_run_told = False  # the server knows that the attempt came beyond its preparation
         self._change = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=f"reports-{attempt}", daemon=True)
@@ -54,7 +56,8 @@ class Reporter:
             self._change.notify()
 
     def close(self, last: tuple[MetricPoint, ...] = ()) -> None:
-        """Send the `last` points and end. States not sent yet are dropped: the end of the attempt overtakes them."""
+        """Send the `last` points and end. States not sent yet are overtaken by the attempt's end and dropped, unless
+        the server does not know that the commands have run: without that it would not believe in a success."""
         with self._change:
             self._last = last
             self._closing = True
@@ -70,8 +73,9 @@ class Reporter:
                         self._change.wait(EVERY_S)
                     state, self._state = self._state, None
                     closing = self._closing
-                if state is not None and not closing:
+                if state is not None and not (closing and self._has_run_told):
                     self._persist(partial(self._server.state, self._attempt, self._lease, state))
+                    self._has_run_told = state.state is not AttemptState.PREPARING
                 self._points.extend(self._last if closing else self._collect())
                 self._send_points()
                 if closing:

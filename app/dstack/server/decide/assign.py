@@ -13,11 +13,11 @@ _GB = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """A job in queue order. `untrusted` work goes only where runners say they take it (none do yet)."""
+    """A job in queue order. `without_gpus` is what to type to run it without any, where that is known."""
 
     id: int
     needs: Resources
-    variables: tuple[str, ...] = ()
+    without_gpus: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +84,27 @@ def assign(queue: Sequence[QueuedJob], machines: Sequence[Machine]) -> list[Plac
     # Most of a long queue asks for the same: once a kind of need fits nowhere, it fits nowhere for the rest.
     refused: dict[Resources, str] = {}
     for job in queue:
-        if job.needs in refused:
-            decisions.append(Wait(job.id, refused[job.needs]))
-            continue
-        fits = [m for m in usable if _fits_now(m, job.needs)]
+        fits = [m for m in usable if _fits_now(m, job.needs)] if job.needs not in refused else []
         if not fits:
-            refused[job.needs] = why = explain_wait(job.needs, machines)
-            decisions.append(Wait(job.id, why))
+            if job.needs not in refused:
+                refused[job.needs] = explain_wait(job.needs, machines)
+            decisions.append(Wait(job.id, refused[job.needs] + _how_without(job, machines)))
             continue
         best = min(fits, key=lambda m: (len(m.capacity.devices), -m.free_slots, m.id))
         devices = tuple(d.id for d in best.free_devices(job.needs.gpu)[: job.needs.gpu.count])
         best.holdings.append(Holding(devices, job.needs))
         decisions.append(Placement(job.id, best.id, devices))
     return decisions
+
+
+def _how_without(job: QueuedJob, machines: Sequence[Machine]) -> str:
+    """What to type, where GPUs are wanted and no machine has one."""
+    if not (job.needs.gpu.count and job.without_gpus):
+        return ""
+    online = [m for m in machines if m.online]
+    if not online or any(m.capacity.devices for m in online):
+        return ""
+    return f"; to run without: {job.without_gpus}"
 
 
 def explain_wait(needs: Resources, machines: Sequence[Machine]) -> str:

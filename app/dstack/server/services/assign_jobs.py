@@ -13,6 +13,7 @@ from dstack.server.store.attempts import all_offers, live_attempts, offers_expir
 from dstack.server.store.database import wake
 from dstack.server.store.jobs import job_by_id, jobs_queued
 from dstack.server.store.runners import list_runners, runner_by_id
+from dstack.server.store.runs import run_by_id
 from dstack.server.transitions.jobs import move_job
 from dstack.wire.runner import OFFER_S
 
@@ -31,7 +32,7 @@ def assign_jobs(session: Session, clock: Clock) -> int:
         return 0
     jobs = {job.id or 0: job for job in queued}
     offers = 0
-    for decision in assign([QueuedJob(k, j.read_spec().resources) for k, j in jobs.items()], _machines(session, now)):
+    for decision in assign([_queued(session, job) for job in queued], _machines(session, now)):
         if isinstance(decision, Placement):
             _offer(session, jobs[decision.job], decision, clock, now)
             offers += 1
@@ -39,6 +40,18 @@ def assign_jobs(session: Session, clock: Clock) -> int:
             jobs[decision.job].waits_for = decision.why
             session.add(jobs[decision.job])
     return offers
+
+
+def _queued(session: Session, job: JobRow) -> QueuedJob:
+    needs = job.read_spec().resources
+    return QueuedJob(job.id or 0, needs, _without_gpus(session, job, needs.gpu.count) if needs.gpu.count else "")
+
+
+def _without_gpus(session: Session, job: JobRow, count: int) -> str:
+    """The command that runs the workflow without GPUs, where one of its variables says how many."""
+    run = run_by_id(session, job.run_id)
+    names = [name for name, value in run.variables.items() if "gpu" in name.lower() and value == str(count)]
+    return f"dstack run {run.workflow} --{names[0]} 0" if len(names) == 1 else ""
 
 
 def _doubt(session: Session, stale: Offer, now: float) -> None:

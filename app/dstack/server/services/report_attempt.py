@@ -44,8 +44,7 @@ def report_state(session: Session, attempt: Attempt, report: StateReport, now: f
     if _ORDER.index(report.state) <= _ORDER.index(attempt.state):
         return
     attempt.state = report.state
-    if report.state is AttemptState.RUNNING:
-        attempt.started_at = now
+    attempt.started_at = attempt.started_at or now
     move_job(session, job_by_id(session, attempt.job_id), _EVENTS[report.state], now=now)
 
 
