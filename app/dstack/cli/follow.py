@@ -60,7 +60,7 @@ def wait_for_begin(client: Client, name: str) -> Json:
             return run
         reason = output.short_reason(run)
         if reason and reason != said:
-            terminal.tell(f"{run['state']}: {reason}")
+            terminal.tell(reason if run["state"] == JobState.WAITING else f"{run['state']}: {reason}")
             said = reason
         time.sleep(pause)
         pause = min(2.0, pause * 1.5)

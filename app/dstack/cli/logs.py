@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from dstack.cli import connection, follow
+from dstack.cli import connection, follow, output, terminal
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,9 @@ def main(args: argparse.Namespace) -> int:
     if args.follow:
         return follow.follow(client, args.name, job=args.job, offset=args.offset)
     client.run(args.name)  # an unknown run is said at once
-    follow.print_log(client, args.name, job=args.job, offset=args.offset, until_end=False)
+    run = follow.print_log(client, args.name, job=args.job, offset=args.offset, until_end=False)
+    if not run["started_at"] and not follow.is_final(run):
+        terminal.tell(f"{run['state']}: {output.short_reason(run) or 'no log yet'}")
     return 0
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from unicodedata import combining, east_asian_width
 
 GAP = 2
-MIN_COLUMN = 4
+MIN_COLUMN = 8
 
 
 def lay_out(
@@ -14,10 +14,8 @@ def lay_out(
 ) -> list[list[str]]:
     """Header and rows as padded cells of equal widths. `right` names right-aligned columns by index.
 
-    When the width is short, the widest column gives way first, down to four; then columns fall off at the right.
+    See `fit_widths` for what happens when the width is short.
     """
-    if not headers:
-        return []
     cells = [[one_line(cell) for cell in row] for row in (headers, *rows)]
     widths = fit_widths([max(columns(row[i]) for row in cells) for i in range(len(headers))], width)
     return [
@@ -27,20 +25,17 @@ def lay_out(
 
 
 def fit_widths(widths: list[int], width: int) -> list[int]:
-    """Column widths that fit: shrunk from the widest, then shortened by whole columns from the right."""
+    """Column widths that fit. The first column holds what one types to go on, so it is cut only when it stands alone:
+    the widest others give way down to eight, then columns fall off at the right."""
     widths = list(widths)
-    while len(widths) > 1 and sum(min(w, MIN_COLUMN) for w in widths) + GAP * (len(widths) - 1) > width:
-        widths.pop()
-    excess = sum(widths) + GAP * (len(widths) - 1) - width
-    while excess > 0 and max(widths) > MIN_COLUMN:
-        ordered = sorted(set(widths), reverse=True)
-        widest, target = ordered[0], max(ordered[1] if len(ordered) > 1 else MIN_COLUMN, MIN_COLUMN)
-        which = [i for i, w in enumerate(widths) if w == widest]
-        step = max(1, min(widest - target, excess // len(which)))
-        for i in which[: excess if step == 1 else len(which)]:
-            widths[i] -= step
-            excess -= step
-    return widths
+    while len(widths) > 1 and (excess := sum(widths) + GAP * (len(widths) - 1) - width) > 0:
+        others = widths[1:]
+        widest = max(others)
+        if sum(max(0, w - MIN_COLUMN) for w in others) < excess:
+            widths.pop()
+        else:
+            widths[others.index(widest) + 1] -= 1
+    return [min(widths[0], width), *widths[1:]]
 
 
 def one_line(text: str) -> str:

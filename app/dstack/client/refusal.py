@@ -33,6 +33,8 @@ def read_refusal(status: int, body: bytes, retry_after: float | None, url: str) 
         return _from_status(status, url)
     kind = _kind_by_code().get(str(data.get("error"))) or _kind_by_status(status)
     message, hint = plain(data["message"][:MAX_MESSAGE]), plain(str(data.get("hint") or "")[:MAX_MESSAGE])
+    if status == 500 and data.get("request_id"):
+        hint = f"{hint}\nIts request id: {plain(str(data['request_id'])[:100])}".strip()
     if issubclass(kind, TooMany):
         return TooMany(message, hint, retry_after=int(retry_after or 1))
     return kind(message, hint)

@@ -22,14 +22,28 @@ def test_no_line_is_wider_than_the_terminal(rows: list[list[str]], width: int) -
         assert table.columns(line) <= width and "\n" not in line
 
 
-def test_columns_align_and_the_widest_gives_way() -> None:
-    laid = table.lay_out(["A", "B"], [["x" * 30, "one"], ["y", "two"]], 20)
+def test_columns_align_and_the_widest_but_the_first_gives_way() -> None:
+    laid = table.lay_out(["A", "B", "C"], [["calm-fox-1", "x" * 30, "one"], ["y", "z", "two"]], 30)
     assert ["  ".join(cells) for cells in laid] == [
-        "A                B",
-        "xxxxxxxxxxxxxx…  one",
-        "y                two",
+        "A           B              C",
+        "calm-fox-1  xxxxxxxxxxxx…  one",
+        "y           z              two",
     ]
     assert table.lay_out(["N"], [["漢字漢字"]], 5) == [["N"], ["漢字…"]]
+
+
+@pytest.mark.parametrize(
+    ("widths", "width", "fitted"),
+    [
+        ([10, 5, 5], 30, [10, 5, 5]),
+        ([10, 20, 5], 30, [10, 11, 5]),
+        ([10, 20, 20], 30, [10, 8, 8]),
+        ([10, 20, 20], 29, [10, 17]),
+        ([30, 20], 20, [20]),
+    ],
+)
+def test_fit_widths(widths: list[int], width: int, fitted: list[int]) -> None:
+    assert table.fit_widths(widths, width) == fitted
 
 
 @pytest.mark.parametrize(
