@@ -43,11 +43,16 @@ class Caller:
 def find_caller(session: Session, token: str, now: float) -> Caller:
     """Raises NotSignedIn for a token that is unknown, expired or already used."""
     row = token_by_value(session, token) if token else None
-    if row is None or (row.expires_at is not None and row.expires_at < now):
+    if row is None or not is_valid(row, now):
         raise NotSignedIn("the token is unknown or has expired", "Sign in again, or ask an admin for a new token.")
     user = user_by_id(session, row.user_id) if row.user_id is not None else None
     runner = runner_by_id(session, row.runner_id) if row.runner_id is not None else None
     return Caller(row.kind, user, runner)
+
+
+def is_valid(token: Token, now: float) -> bool:
+    """Neither expired nor used up."""
+    return token.used_at is None and (token.expires_at is None or now < token.expires_at)
 
 
 def ensure_admin(session: Session, token: str | None, clock: Clock) -> str | None:
@@ -107,12 +112,12 @@ def make_token(
 
 def redeem_sign_in(session: Session, code: str, clock: Clock) -> str:
     """A session token for a printed link, which works once, or for a personal token typed into the form."""
-    row = token_by_value(session, code)
-    usable = row is not None and row.kind in (TokenKind.SIGN_IN, TokenKind.PERSONAL) and row.used_at is None
-    if row is None or not usable or (row.expires_at or clock.now()) < clock.now() or row.user_id is None:
+    row, now = token_by_value(session, code), clock.now()
+    is_usable = row is not None and row.kind in (TokenKind.SIGN_IN, TokenKind.PERSONAL) and is_valid(row, now)
+    if row is None or not is_usable or row.user_id is None:
         raise NotSignedIn("this token or link is not valid any more", "Print a new link: `dstack server link`.")
     if row.kind is TokenKind.SIGN_IN:
-        row.used_at = clock.now()
+        row.used_at = now
         session.add(row)
     user = user_by_id(session, row.user_id)
     assert user is not None

@@ -33,6 +33,7 @@ _ENDS = (
 MAX_METRIC_POINTS = 1_000_000
 MAX_METRIC_NAME = 200
 MAX_REPORT = 64 * 1024
+_AGAIN_S = 5.0
 
 
 def report_state(session: Session, attempt: Attempt, report: StateReport, now: float) -> None:
@@ -102,6 +103,8 @@ def finish_attempt(session: Session, attempt: Attempt, finish: Finish, now: floa
         reason, message = job.stop_reason or reason or Reason.CANCELED_BY, job.stop_message or message
     if event is Event.REQUEUE:
         job.retries += 1
+        # A machine that is itself at fault gets a moment; one that was taken away is not there to wait for.
+        job.not_before = now + _AGAIN_S * job.retries if finish.machine_fault else None
     move_job(session, job, event, now=now, reason=None if event is Event.SUCCEED else reason, message=message)
 
 

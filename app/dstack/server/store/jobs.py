@@ -38,13 +38,3 @@ def jobs_queued(session: Session, now: float) -> Sequence[JobRow]:
         )
         .order_by(col(JobRow.queued_at), col(JobRow.id))
     ).all()
-
-
-def next_not_before(session: Session, now: float) -> float | None:
-    """When the next delayed job becomes ready."""
-    return session.exec(
-        select(JobRow.not_before)
-        .where(JobRow.state == JobState.QUEUED, col(JobRow.not_before) > now)
-        .order_by(col(JobRow.not_before))
-        .limit(1)
-    ).first()

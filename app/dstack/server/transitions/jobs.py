@@ -27,15 +27,17 @@ def move_job(
         wake(session, QUEUE)
     session.add(job)
     session.flush()
-    for released, follow_up, why in settle_run(session, job.run_id, now):
-        move_job(
-            session,
-            released,
-            follow_up,
-            now=now,
-            reason=None if follow_up is Event.RELEASE else Reason.DEPENDENCY_FAILED,
-            message=why,
-        )
+    for follow_up in settle_run(session, job.run_id, now):
+        # Two ways may lead to the same job (it needs this run, and is next in its concurrency group): move it once.
+        if follow_up.job.state is JobState.WAITING:
+            move_job(
+                session,
+                follow_up.job,
+                follow_up.event,
+                now=now,
+                reason=follow_up.reason,
+                message=follow_up.message,
+            )
 
 
 def stop_job(session: Session, job: JobRow, *, now: float, reason: Reason, message: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlmodel import Session
 
@@ -20,9 +21,17 @@ from dstack.server.store.runs import (
     runs_that_need,
 )
 from dstack.server.transitions.tags import move_tag
-from dstack.wire.states import JobState
+from dstack.wire.states import JobState, Reason
 
-FollowUp = tuple[JobRow, Event, str]
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """A waiting job of another run that must move because this run ended."""
+
+    job: JobRow
+    event: Event
+    reason: Reason | None = None
+    message: str = ""
 
 
 def settle_run(session: Session, run_id: int, now: float) -> list[FollowUp]:
@@ -80,13 +89,14 @@ def _settle_group(session: Session, group_id: int) -> None:
 def _dependents(session: Session, ended: Run) -> list[FollowUp]:
     follow_ups: list[FollowUp] = []
     for run in runs_that_need(session, ended.id or 0):
-        waiting = [job for job in jobs_of_run(session, run.id or 0) if job.state is JobState.WAITING]
-        if ended.state is not JobState.SUCCEEDED:
-            event = Event.STOP if ended.state is JobState.STOPPED else Event.SKIP
-            why = f"{ended.workflow} ({ended.name}) {_ENDED[ended.state]}"
-            follow_ups += [(job, event, why) for job in waiting]
+        waiting = _waiting_jobs(session, run)
+        if ended.state is JobState.STOPPED:
+            reason = ended.reason or Reason.CANCELED_BY
+            follow_ups += [FollowUp(job, Event.STOP, reason, _why(ended)) for job in waiting]
+        elif ended.state is not JobState.SUCCEEDED:
+            follow_ups += [FollowUp(job, Event.SKIP, Reason.DEPENDENCY_FAILED, _why(ended)) for job in waiting]
         elif is_ready(session, run):
-            follow_ups += [(job, Event.RELEASE, "") for job in waiting]
+            follow_ups += [FollowUp(job, Event.RELEASE) for job in waiting]
     return follow_ups
 
 
@@ -95,9 +105,16 @@ def _next_of_concurrency_group(session: Session, ended: Run) -> list[FollowUp]:
         return []
     for run in open_runs_of_concurrency_group(session, ended.repo_id, ended.concurrency_group):
         if is_ready(session, run):
-            waiting = [job for job in jobs_of_run(session, run.id or 0) if job.state is JobState.WAITING]
-            return [(job, Event.RELEASE, "") for job in waiting]
+            return [FollowUp(job, Event.RELEASE) for job in _waiting_jobs(session, run)]
     return []
+
+
+def _waiting_jobs(session: Session, run: Run) -> list[JobRow]:
+    return [job for job in jobs_of_run(session, run.id or 0) if job.state is JobState.WAITING]
+
+
+def _why(ended: Run) -> str:
+    return f"{ended.workflow} ({ended.name}) {_ENDED[ended.state]}"
 
 
 _ENDED = {JobState.FAILED: "failed", JobState.STOPPED: "was stopped", JobState.SKIPPED: "was skipped"}

@@ -80,13 +80,13 @@ def user_name(caller: Caller | None) -> str:
     return caller.user.name
 
 
-_USERS = (TokenKind.PERSONAL, TokenKind.SESSION)
+USER_TOKENS = (TokenKind.PERSONAL, TokenKind.SESSION)  # a sign-in link only opens a session
 _ADMITS: dict[Audience, Callable[[Caller], bool]] = {
-    Audience.USER: lambda caller: caller.user is not None and caller.kind in _USERS,
-    Audience.ADMIN: lambda caller: caller.is_admin and caller.kind in _USERS,
+    Audience.USER: lambda caller: caller.user is not None and caller.kind in USER_TOKENS,
+    Audience.ADMIN: lambda caller: caller.is_admin and caller.kind in USER_TOKENS,
     Audience.RUNNER: lambda caller: caller.runner is not None and caller.kind is TokenKind.RUNNER,
     Audience.REGISTRAR: lambda caller: (
-        caller.kind is TokenKind.REGISTRATION or (caller.is_admin and caller.kind in _USERS)
+        caller.kind is TokenKind.REGISTRATION or (caller.is_admin and caller.kind in USER_TOKENS)
     ),
 }
 _REFUSALS = {

@@ -21,6 +21,7 @@ from dstack.server.store.jobs import job_by_id
 from dstack.server.store.repos import repo_by_name
 from dstack.server.store.runs import run_by_id, runs_of_group
 from dstack.server.transitions.deliveries import receive_delivery
+from dstack.server.web.access import USER_TOKENS
 from dstack.server.web.disk_space import disk_problem
 from dstack.server.web.git_remote import GitAccess
 from dstack.server.wiring import Wiring
@@ -40,10 +41,10 @@ class GitDoor:
         Raises NotSignedIn, NotAllowed, NotFound or Unavailable.
         """
         wiring = self._wiring
-        if token and "." in token:
+        if token and await wiring.db.read_async(lambda s: attempt_by_id(s, token.partition(".")[0]) is not None):
             return await wiring.db.read_async(lambda s: self._attempt_access(s, token, owner, name, write))
         caller = await wiring.db.read_async(lambda s: find_caller(s, token or "", wiring.clock.now()))
-        if caller.user is None:
+        if caller.user is None or caller.kind not in USER_TOKENS:
             raise NotAllowed("this token does not open repositories")
         repo = await wiring.db.read_async(lambda s: repo_by_name(s, owner, name))
         if repo is None:
