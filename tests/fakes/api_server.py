@@ -71,9 +71,9 @@ class Trouble:
 class Host:
     """One uvicorn for many tests; each test puts its own server behind it."""
 
-    def __init__(self) -> None:
-        self.app: Any = None
-        self._listener = socket.create_server(("127.0.0.1", 0))
+    def __init__(self, port: int = 0, app: Any = None) -> None:
+        self.app = app
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         config = uvicorn.Config(
             self._answer,

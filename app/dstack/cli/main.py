@@ -50,6 +50,7 @@ Exit codes
   7    the run succeeded and its gate failed
   124  it took longer than --timeout
   130  Ctrl-C
+  141  whoever read the output went away
 """
 CLOSED_PIPE = 141  # what a shell reports for a program that SIGPIPE ended; nobody reads any more, so nothing is said
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_server import ApiServer, page, wait_for
+from api_server import TOKEN, ApiServer, Host, page, wait_for
 
 from dstack.cli import local_server
 from dstack.cli.config_file import load_sign_ins, save_sign_ins
@@ -186,6 +186,25 @@ def test_ctrl_c_leaves_the_run_alone(api: ApiServer, start: Start) -> None:
     assert b"Traceback" not in err and api.runs["one"]["state"] == "running" and not api.calls("POST", "stop")
 
 
+def test_a_log_goes_on_after_the_server_was_away(home: Path, start: Start) -> None:
+    first = Host()
+    api = ApiServer(home / "server", first)
+    api.add_run("one", b"before\n", state="running", finished_at=None)
+    process = start("logs", "-f", "one", env={"DSTACK_SERVER": api.url, "DSTACK_TOKEN": TOKEN})
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout.readline() == b"before\n"
+    first.stop()
+    assert b"trying again" in process.stderr.readline()
+    api.logs["one"] += b"meanwhile\n"
+    api.runs["one"].update(state="succeeded")
+    second = Host(first.port, first.app)
+    try:
+        out, err = process.communicate(timeout=30)
+    finally:
+        second.stop()
+    assert (out, process.returncode) == (b"meanwhile\n", 0) and b"one succeeded" in err
+
+
 def test_a_queued_run_says_what_it_waits_for(api: ApiServer, start: Start) -> None:
     why = "needs 4 GPUs; the largest runner has 1"
     api.add_run("one", b"log\n", state="queued", reason=why, started_at=None, finished_at=None)
@@ -293,8 +312,9 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
 
 
 @pytest.fixture
-def children() -> Iterator[None]:
-    """The background processes a test has started are ended and collected."""
+def children(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The background processes a test has started take a free port, and are ended and collected."""
+    monkeypatch.setattr(local_server, "PORT", 0)
     yield
     for child in local_server._children:
         child.kill()
