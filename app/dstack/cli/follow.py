@@ -54,8 +54,8 @@ def follow(client: Client, name: str, *, job: str = "", offset: int = 0) -> int:
 def wait_for_begin(client: Client, name: str) -> Json:
     """The run once it has begun or ended; tells what it waits for whenever that changes."""
     said, pause = "", 0.1
+    run = client.run(name)  # the first answer is not waited for: a wrong address or name is said at once
     while True:
-        run = _patiently(lambda: client.run(name))
         if run["state"] not in _NOT_BEGUN:
             return run
         reason = output.short_reason(run)
@@ -64,6 +64,7 @@ def wait_for_begin(client: Client, name: str) -> Json:
             said = reason
         time.sleep(pause)
         pause = min(2.0, pause * 1.5)
+        run = _patiently(lambda: client.run(name))
 
 
 def print_log(client: Client, name: str, *, job: str = "", offset: int = 0, until_end: bool = True) -> Json:
@@ -97,6 +98,7 @@ def print_log(client: Client, name: str, *, job: str = "", offset: int = 0, unti
 def wait_for_end(client: Client, name: str, timeout_s: float | None = None) -> Json | None:
     """The run at its end, or None when it took longer than `timeout_s`."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    client.run(name)  # a wrong address or name is said at once
     while True:
         left = 25.0 if deadline is None else deadline - time.monotonic()
         run = _patiently(lambda left=left: client.wait(name, left), deadline)  # type: ignore[misc]
