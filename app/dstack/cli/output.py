@@ -58,7 +58,9 @@ def print_listing(args: argparse.Namespace, data: list[Json], headers: Sequence[
 
 
 def short_reason(run: Json) -> str:
-    return plain(str(run.get("reason") or "")).replace("_", " ")
+    """Why it ended or waits: one of the fixed reasons as words, or the server's sentence as it is."""
+    reason = plain(str(run.get("reason") or ""))
+    return reason if " " in reason else reason.replace("_", " ")
 
 
 def short_sha(sha: str | None) -> str:
