@@ -39,7 +39,9 @@ class Artifacts:
             mounted = mount(manifest, self._cache, checkout, owner=owner, copy=item.copy)
         source = f" from {item.source}" if item.source else ""
         came = f"{fetched} bytes fetched" if fetched else "nothing to fetch"
-        self._say(f"input {item.path}{source}: {mounted.files} files, {mounted.bytes} bytes by {mounted.how}, {came}")
+        self._say(
+            f"input {item.path}{source}: {mounted.files} file{'s' if mounted.files != 1 else ''}, {mounted.bytes} bytes by {mounted.how}, {came}"
+        )
 
     def save(self, checkout: Path, path: str, tracked: Container[str]) -> tuple[ArtifactSaved, tuple[str, ...]]:
         """Store what `path` names; what was left out and why."""

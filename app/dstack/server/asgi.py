@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route, Router
+from starlette.types import ASGIApp
 
 from dstack.errors import DstackError
 from dstack.server.timers import start_timers
@@ -34,7 +34,7 @@ from dstack.server.workers import make_workers, run_worker
 ALL_OPERATIONS = [*OPERATIONS, *runner_api.operations.all, *runner_content.operations.all]
 
 
-def make_app(wiring: Wiring) -> Starlette:
+def make_app(wiring: Wiring) -> ASGIApp:
     """The whole server as one application."""
     door = GitDoor(wiring)
     remote = GitRemote(
@@ -57,12 +57,15 @@ def make_app(wiring: Wiring) -> Starlette:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    return Starlette(
+    app = Starlette(
         routes=_routes(wiring, remote),
         lifespan=lifespan,
-        middleware=[Middleware(SecurityHeaders)],
         exception_handlers={DstackError: answer_problem, HTTPException: answer_http, Exception: answer_crash},
     )
+    # A redirect would be built from the Host header, which the caller chooses.
+    app.router.redirect_slashes = False
+    # Around everything: the framework's own 500 is made outside its middleware.
+    return SecurityHeaders(app)
 
 
 def _routes(wiring: Wiring, remote: GitRemote) -> list[BaseRoute]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from dstack.errors import Conflict
@@ -35,26 +35,26 @@ class Started:
 def start(settings: Settings, clock: Clock | None = None) -> Iterator[Started]:
     """A wired server, closed at the end. Raises Conflict when another one uses the data folder."""
     settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with _only_one(settings):
+    with _only_one(settings), ExitStack() as closing:
         bus = Bus()
         db = Database(settings.data / "dstack.db", bus)
-        try:
-            migrate(db.engine, db.path)
-            wiring = Wiring(
-                settings=settings,
-                bus=bus,
-                db=db,
-                clock=clock or Clock(),
-                vault=load_vault(settings.data / "secret.key"),
-                git=LocalGit(settings.data / "repos"),
-                objects=LocalObjects(settings.data / "objects"),
-                logs=LocalLogs(settings.data / "logs"),
-            )
-            first = db.write(lambda s: ensure_admin(s, settings.admin_token, wiring.clock))
-            db.write(lambda s: grant_fresh_terms(s, wiring.clock.now(), settings.lease_s))
-            yield Started(wiring, first)
-        finally:
-            db.close()
+        closing.callback(db.close)
+        migrate(db.engine, db.path)
+        objects = LocalObjects(settings.data / "objects")
+        closing.callback(objects.close)
+        wiring = Wiring(
+            settings=settings,
+            bus=bus,
+            db=db,
+            clock=clock or Clock(),
+            vault=load_vault(settings.data / "secret.key"),
+            git=LocalGit(settings.data / "repos"),
+            objects=objects,
+            logs=LocalLogs(settings.data / "logs"),
+        )
+        first = db.write(lambda s: ensure_admin(s, settings.admin_token, wiring.clock))
+        db.write(lambda s: grant_fresh_terms(s, wiring.clock.now(), settings.lease_s))
+        yield Started(wiring, first)
 
 
 @contextmanager

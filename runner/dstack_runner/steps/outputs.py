@@ -115,7 +115,9 @@ def _artifacts(attempt: Attempt, failures: list[StepFailed]) -> None:
 
 def _save(attempt: Attempt, spec: ArtifactSpec, tracked: frozenset[str]) -> None:
     saved, skipped = attempt.content.save(attempt.places.checkout, spec.path, tracked)
-    attempt.log.say(f"artifact {spec.path}: {saved.files} files, {saved.bytes} bytes, {saved.digest[:12]}")
+    attempt.log.say(
+        f"artifact {spec.path}: {saved.files} file{'s' if saved.files != 1 else ''}, {saved.bytes} bytes, {saved.digest[:12]}"
+    )
     for text in skipped[:20]:
         attempt.log.say(f"artifact {spec.path}: left out {text}")
     if len(skipped) > 20:

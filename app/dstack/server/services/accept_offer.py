@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from dstack.errors import Invalid, LeaseLost
+from dstack.errors import Invalid, LeaseLost, NotFound
 from dstack.providers import fill_attempt
 from dstack.server.decide.states import Event
 from dstack.server.models import Attempt, JobRow, Repo, Run, Runner
@@ -32,12 +32,17 @@ class Refused:
 def accept_offer(
     session: Session, runner: Runner, attempt_id: str, vault: Vault, now: float, lease_s: int = LEASE_S
 ) -> Order | Refused:
-    """The runner takes the job. Repeating it answers the same order. Raises LeaseLost when the offer is gone."""
+    """The runner takes the job. Repeating it answers the same order.
+
+    Raises LeaseLost when the offer is gone, and NotFound for one made to another runner.
+    """
     attempt = attempt_by_id(session, attempt_id)
     if attempt is None:
         offer = offer_by_id(session, attempt_id)
-        if offer is None or offer.runner_id != runner.id:
+        if offer is None:
             raise LeaseLost("the offer has run out or was taken back", "Poll for another.")
+        if offer.runner_id != runner.id:
+            raise NotFound("there is no such attempt")
         job = job_by_id(session, offer.job_id)
         job.attempts += 1
         attempt = Attempt(
@@ -54,7 +59,9 @@ def accept_offer(
         session.add(attempt)
         session.flush()
         move_job(session, job, Event.ACCEPT, now=now)
-    elif attempt.runner_id != runner.id or attempt.state.is_final:
+    elif attempt.runner_id != runner.id:
+        raise NotFound("there is no such attempt")
+    elif attempt.state.is_final:
         raise LeaseLost("the attempt has ended")
     return _order(session, attempt, vault, now, lease_s)
 

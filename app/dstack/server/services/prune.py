@@ -51,10 +51,11 @@ def _blobs_of(wiring: Wiring, manifests: set[str]) -> set[str]:
 def _prune_blobs(wiring: Wiring, kept: set[str], now: float, *, dry_run: bool) -> tuple[int, int]:
     blobs = freed = 0
     for blob in wiring.objects.stored():
-        if blob.digest not in kept and blob.used_at < now - _FRESH_S:
-            blobs, freed = blobs + 1, freed + blob.size
-            if not dry_run:
-                wiring.objects.delete(blob.digest)
+        if blob.digest in kept or blob.used_at >= now - _FRESH_S:
+            continue
+        # A save that was just told "the store has it" counts on the blob, so only one unused until now goes.
+        size = blob.size if dry_run else wiring.objects.delete(blob.digest, unused_since=now - _FRESH_S)
+        blobs, freed = blobs + bool(size), freed + size
     if not dry_run:
         freed += wiring.objects.sweep(now - _FRESH_S)
     return blobs, freed

@@ -16,7 +16,7 @@ from dstack.server.services.stop_run import stop_run
 from dstack.server.store.artifacts import artifacts_of_runs
 from dstack.server.store.attempts import attempt_by_id, attempts_of_jobs
 from dstack.server.store.jobs import job_by_id, jobs_of_run
-from dstack.server.store.metrics import metrics_of_attempt
+from dstack.server.store.metrics import metric_points
 from dstack.server.store.page_queries import (
     branches_seen,
     newest_run,
@@ -52,6 +52,7 @@ from dstack.wire.api import ArtifactFile, RunnerView, TagView
 from dstack.wire.states import JobState
 
 _PAGE = 25
+_POINTS = 5_000
 
 
 class StoreViews:
@@ -194,9 +195,8 @@ def _series(session: Session, attempts: Sequence[Attempt]) -> Series:
     series: Series = {}
     newest = {attempt.job_id: attempt.id for attempt in attempts}
     for attempt_id in newest.values():
-        for metric in metrics_of_attempt(session, attempt_id):
-            if metric.step is not None:
-                series.setdefault(metric.name, []).append((metric.step, metric.value))
+        for name, step, value in metric_points(session, attempt_id, _POINTS):
+            series.setdefault(name, []).append((step, value))
     return {name: sorted(points) for name, points in series.items()}
 
 
