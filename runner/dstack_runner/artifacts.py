@@ -40,7 +40,7 @@ class Artifacts:
         source = f" from {item.source}" if item.source else ""
         came = f"{fetched} bytes fetched" if fetched else "nothing to fetch"
         self._say(
-            f"input {item.path}{source}: {mounted.files} file{'s' if mounted.files != 1 else ''}, {mounted.bytes} bytes by {mounted.how}, {came}"
+            f"input {item.path}{source}: {file_count(mounted.files)}, {mounted.bytes} bytes by {mounted.how}, {came}"
         )
 
     def save(self, checkout: Path, path: str, tracked: Container[str]) -> tuple[ArtifactSaved, tuple[str, ...]]:
@@ -51,3 +51,8 @@ class Artifacts:
 
     def _on_wait(self, error: DstackError) -> None:
         log.info("waiting for the server: %s", error.message)
+
+
+def file_count(number: int) -> str:
+    """`1 file`, `12 files`."""
+    return f"{number} file{'' if number == 1 else 's'}"
