@@ -90,10 +90,7 @@ def _run(step: Step, attempt: Attempt) -> StepFailed | None:
 
 def _tell(attempt: Attempt, failure: StepFailed) -> None:
     if attempt.control.stop is None:
-        try:
-            attempt.log.say(f"failed: {failure.message}")
-        except OSError as error:  # the disk is full: the server hears the reason all the same
-            log.warning("attempt %s: its log cannot be written: %s", attempt.order.attempt, error)
+        attempt.log.say(f"failed: {failure.message}")
 
 
 def lost(attempt: str) -> Stop:
@@ -182,7 +179,7 @@ class Execution:
             finish = Finish(
                 state=outcome.state,
                 reason=outcome.reason,
-                message=outcome.message,
+                message=outcome.message.encode("utf-8", "replace").decode(),  # file names may hold any bytes
                 exit_code=outcome.exit_code,
                 metrics=attempt.metrics if attempt else {},
                 report=attempt.report if attempt else "",

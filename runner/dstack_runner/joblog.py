@@ -6,17 +6,19 @@ It knows pipes and order; masking, keeping and sending are `logs.py`.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from dstack.errors import DstackError
+from dstack.errors import Unavailable
 from dstack.wire.states import Reason
 from dstack_runner.logs import LogWriter
 from dstack_runner.outcome import StepFailed
 from dstack_runner.spool import Spool
 
+log = logging.getLogger(__name__)
 PIPE_BYTES = 1024 * 1024
 READ_BYTES = 1024 * 1024
 TAIL_BYTES = 8 * 1024
@@ -24,7 +26,11 @@ OWN = "dstack: "
 
 
 class JobLog:
-    """Every method may be called from any thread. A line of the runner's own begins with `dstack: `."""
+    """Every method may be called from any thread. A line of the runner's own begins with `dstack: `.
+
+    When the disk takes no more, writing goes on without effect, so that a job never hangs on its output; the first
+    `capture` to end then tells.
+    """
 
     def __init__(self, spool: Spool, writer: LogWriter) -> None:
         self._spool = spool
@@ -32,7 +38,7 @@ class JobLog:
         self._guard = threading.Lock()
         self._tail = b""
         self._fresh_line = True
-        self._broken: DstackError | None = None
+        self._broken: Unavailable | None = None
 
     @contextmanager
     def capture(self) -> Iterator[int]:
@@ -75,19 +81,24 @@ class JobLog:
     def finish(self) -> int:
         """Write what masking held back; the bytes of the whole log. Safe to repeat."""
         with self._guard:
-            self._writer.flush()
+            self._attempt(self._writer.flush)
             return self._spool.size
 
     def _pump(self, reader: int) -> None:
         with os.fdopen(reader, "rb", buffering=0) as pipe:
             while data := pipe.read(READ_BYTES):
-                try:
-                    self.write(data)
-                except DstackError as error:
-                    self._broken = error  # the job goes on being read, else it would hang on a full pipe
+                self.write(data)
 
     def _append(self, data: bytes) -> None:
         if data:
             self._fresh_line = data.endswith(b"\n")
             self._tail = (self._tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
-            self._writer.write(data)
+            self._attempt(lambda: self._writer.write(data))
+
+    def _attempt(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except Unavailable as error:
+            if self._broken is None:
+                log.warning("%s", error.message)
+            self._broken = error

@@ -104,9 +104,12 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         wait_s = self._every_s
-        while not self._closed.is_set():
-            self._wake.wait(wait_s)
-            self._wake.clear()
-            if not self._closed.is_set():
-                good = self.renew_once()
-                wait_s = self._every_s if good else min(RETRY_S, self._every_s)
+        while not self._closed.wait(wait_s):
+            wait_s = self._every_s if self._renew_safely() else min(RETRY_S, self._every_s)
+
+    def _renew_safely(self) -> bool:
+        try:
+            return self.renew_once()
+        except Exception:
+            log.exception("a renewal broke; the next one follows")
+            return False

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from itertools import islice
 from typing import TypeVar
 
-from dstack.errors import DstackError, NotSignedIn, UnsupportedVersion
+from dstack.errors import DstackError, Invalid, NotSignedIn, UnsupportedVersion
 from dstack.version import __version__
-from dstack.wire.runner import RENEW_EVERY_S, Capacity, Offer, Order, Poll, Registration, Renewal, Stop
+from dstack.wire.runner import RENEW_EVERY_S, Capacity, Offer, Order, Poll, Polled, Registration, Renewal, Stop
 from dstack.wire.states import Reason
 from dstack_runner.control import Control
 from dstack_runner.execute import Execution
@@ -155,10 +155,16 @@ class Runner:
                 continue
             self.online.set()
             waits = delays()
-            for stop in polled.stops:
-                self._stop(stop)
-            for offer in polled.offers:
+            self._heed(polled)
+
+    def _heed(self, polled: Polled) -> None:
+        for stop in polled.stops:
+            self._stop(stop)
+        for offer in polled.offers:
+            try:
                 self._take(offer)
+            except Invalid as error:
+                log.error("an offer is not taken: %s", error.message)
 
     def _give_up(self, error: DstackError) -> None:
         """The server will not have us: no more offers; live jobs go on while their leases are renewed."""
@@ -268,7 +274,10 @@ class Runner:
     def _tidy_on(self) -> None:
         """Delete what is no longer needed while nothing runs, or when it has become too much."""
         while not self.shutdown.draining.wait(TIDY_EVERY_S):
-            self._machine.tidy(self._is_idle)
+            try:
+                self._machine.tidy(self._is_idle)
+            except OSError as error:
+                log.warning("not everything could be tidied away: %s", error)
 
     def _is_idle(self) -> bool:
         return not self._live and time.monotonic() - self._idle_since > IDLE_S

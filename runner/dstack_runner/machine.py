@@ -19,8 +19,7 @@ from dstack_runner.content.cache import BlobCache
 from dstack_runner.environments import Environments
 from dstack_runner.execute import tell_lost
 from dstack_runner.executors.base import JobUser
-from dstack_runner.executors.choose import Choice, choose
-from dstack_runner.executors.process import ProcessExecutor
+from dstack_runner.executors.choose import choose
 from dstack_runner.probe import Probe, parse_gpus
 from dstack_runner.server import Server
 from dstack_runner.session import LiveRecord
@@ -42,7 +41,12 @@ class Machine:
         self.spools = data / "spool"
         self.spools.mkdir(exist_ok=True, mode=0o700)
         self._swept = sweep.sweep(self._records) if self._records.is_dir() else []
-        self._choice = _choose(settings, self._records)
+        self._choice = choose(
+            self._records,
+            hidden=(data,),
+            uids=parse_uids(settings.uids) if settings.uids else None,
+            isolate=settings.isolate,
+        )
         if self._choice.users is None:
             log.warning("jobs are not isolated from one another: %s", self._choice.why_not)
         self._probe = Probe(parse_gpus(settings.gpus))
@@ -92,9 +96,3 @@ class Machine:
             workspaces.empty_trash(is_idle)
         self.kit.environments.evict()
         self.kit.blobs.evict(self._settings.blobs_bytes)
-
-
-def _choose(settings: Settings, records: Path) -> Choice:
-    if not settings.isolate:
-        return Choice(ProcessExecutor(records), None, "isolation is turned off")
-    return choose(records, hidden=(settings.data,), uids=parse_uids(settings.uids) if settings.uids else None)

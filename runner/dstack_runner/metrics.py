@@ -24,7 +24,8 @@ READ_PIECE = 1024 * 1024
 
 
 def is_name(name: object) -> bool:
-    return isinstance(name, str) and 0 < len(name) <= MAX_NAME and all(ord(letter) >= 32 for letter in name)
+    """Whether a metric can be called so: some printable text that can be encoded (JSON may hold half characters)."""
+    return isinstance(name, str) and 0 < len(name) <= MAX_NAME and name.isprintable()
 
 
 def number(value: object) -> float | None:

@@ -51,7 +51,7 @@ from dstack.wire.runner import (
     StateReport,
     Stop,
 )
-from dstack.wire.states import Reason
+from dstack.wire.states import AttemptState, Reason
 
 RUNNER_TOKEN = "runner-token"
 REGISTRATION_TOKEN = "registration-token"
@@ -160,7 +160,8 @@ class FakeServer:
         name = attempt or f"attempt{len(self.attempts) + 1}"
         order = Order(
             attempt=name, number=1, job_id=f"job-{name}", run=f"run-{name}", repo="local/demo",
-            clone_path="/git/local/demo.git", clone_token=CLONE_TOKEN, sha=sha, workflow="train", job=job, branch="main",
+            clone_path="/git/local/demo.git", clone_token=CLONE_TOKEN, sha=sha, workflow="train", job=job,
+            branch="main",
         )  # fmt: skip
         order = replace(order, **more)  # type: ignore[arg-type]
         self.attempts[name] = found = FakeAttempt(order, f"lease-{name}", order.devices)
@@ -375,6 +376,8 @@ class FakeServer:
         finish = decode(Finish, body)
         attempt = self._attempt(request, write=False)
         attempt.finishes += 1
+        if finish.state is AttemptState.SUCCEEDED and all(s.state is AttemptState.PREPARING for s in attempt.states):
+            raise errors.Invalid("an attempt whose commands never ran cannot succeed")
         if attempt.finish is not None and to_dict(attempt.finish) != to_dict(finish):
             raise errors.Conflict("the attempt has ended otherwise")
         attempt.finish = finish

@@ -270,7 +270,8 @@ def test_what_requirement_files_refer_to() -> None:
         (b'{"step": 1, "loss": 0.5}', [("loss", 0.5, 1)]),
         (b'{"name": "a/b", "value": "1e-3", "step": "7"}', [("a/b", 0.001, 7)]),
         (b'{"val": {"loss": 1, "top": {"k": 2}}, "time": 9}', [("val/loss", 1.0, None), ("val/top/k", 2.0, None)]),
-        (b'{"big": 1e999}', None), (b'{"flag": true}', None), (b"[1]", None), (b"{", None), (b'{"x": "abc"}', None),
+        (b'{"big": 1e999}', None), (b'{"\\ud800": 1}', None),
+        (b'{"flag": true}', None), (b"[1]", None), (b"{", None), (b'{"x": "abc"}', None),
     ],
 )  # fmt: skip
 def test_metric_lines(line: bytes, points: list[tuple[str, float, int | None]] | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -272,3 +273,31 @@ def test_two_runners_do_not_share_a_folder(server: FakeServer, daemon, tmp_path:
     done = subprocess.run([*words, "status", "--json"], env=env, capture_output=True, text=True)
     facts = json.loads(done.stdout)
     assert (done.returncode, facts["process"], facts["registered"]) == (0, process.pid, True)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 40 MB for the runner's data."""
+    folder = tmp_path / "runner"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40m,mode=0700", "tmpfs", str(folder)], check=True)
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["head -c 80000000 /dev/zero | tr '\\0' x", "dd if=/dev/zero of=big bs=1M count=80 status=none"]
+)
+def test_a_full_disk_is_the_machines_fault_and_the_runner_stays(
+    server: FakeServer, small_disk: Path, start_runner, text: str
+) -> None:
+    sha = server.commit({"a": ""})
+    start_runner()
+    attempt = ended(server.put(shell(text), sha))
+    assert attempt.finish is not None
+    assert (attempt.finish.state, attempt.finish.reason) == (AttemptState.FAILED, Reason.DISK_FULL)
+    assert attempt.finish.machine_fault
+    assert attempt.finish.log_bytes == len(attempt.log)
+    assert list((small_disk / "attempts").iterdir()) == []
+    until(lambda: shutil.disk_usage(small_disk).free > 20_000_000, what="room is made")
+    assert ended(server.put(shell("echo next"), sha)).text == "next\n"

@@ -211,6 +211,35 @@ def test_leftovers_of_a_command_are_ended_with_it(site: FakeServer) -> None:
     assert "1 processes that the command left running were ended" in attempt.text
 
 
+def test_a_stop_also_ends_what_makes_the_environment(site: FakeServer) -> None:
+    build = '[build-system]\nrequires = []\nbuild-backend = "b"\nbackend-path = ["."]'
+    project = f'[project]\nname = "slow"\nversion = "1"\n{build}'
+    back = "import time, sys\ndef build_editable(*a):\n    time.sleep(600)\n"
+    sha = site.commit({"pyproject.toml": project, "b.py": back, "r.txt": "-e .\n"})
+    attempt = site.put(shell("echo never", python=PythonSpec(requirements=("r.txt",))), sha)
+    until(lambda: "installing from the checkout" in attempt.text)
+    site.ask_stop(attempt, grace_s=1)
+    ended(attempt, 10)
+    assert attempt.finish is not None and attempt.finish.state is AttemptState.STOPPED
+    assert "never" not in attempt.text
+
+
+def test_a_cache_outlives_its_job_and_serves_the_same_repo(site: FakeServer) -> None:
+    sha = site.commit({"a": ""})
+    job = shell("cat ~/.cache/x/f || true; mkdir -p ~/.cache/x; echo kept > ~/.cache/x/f", cache=("~/.cache/x",))
+    assert "kept" not in ended(site.put(job, sha)).text
+    assert ended(site.put(job, sha)).text == "kept\n"
+    assert "kept" not in ended(site.put(job, sha, trusted=False)).text
+    assert "kept" not in ended(site.put(job, sha, repo="local/other")).text
+
+
+def test_a_job_that_is_over_in_no_time_is_believed(site: FakeServer) -> None:
+    """The server takes no success of an attempt that it has not heard to run."""
+    sha = site.commit({"a": ""})
+    attempts = [site.put(shell("true"), sha) for _ in range(10)]
+    assert {ended(attempt).finish.state for attempt in attempts} == {AttemptState.SUCCEEDED}  # type: ignore[union-attr]
+
+
 def test_secrets_reach_the_job_and_no_log(site: FakeServer) -> None:
     sha = site.commit({"a": ""})
     job = shell(

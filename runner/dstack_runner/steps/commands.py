@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -15,6 +16,8 @@ from dstack_runner.control import Ended
 from dstack_runner.inside import inside
 from dstack_runner.jobenv import job_env
 from dstack_runner.outcome import StepFailed
+
+FULL_BYTES = 4 * 1024 * 1024  # a command that fails with less than this left on the disk failed for want of it
 
 
 def run(attempt: Attempt) -> None:
@@ -56,9 +59,11 @@ def _judge(attempt: Attempt, command: Command, ended: Ended) -> None:
         return
     if exit.out_of_memory:
         raise StepFailed(_out_of_memory(attempt), reason=Reason.OUT_OF_MEMORY, job_exit=exit.shell_code)
-    raise StepFailed(
-        f"{_short(command)}: {_how(exit.code, exit.signal)}", reason=Reason.EXIT_CODE, job_exit=exit.shell_code
-    )
+    how = f"{_short(command)}: {_how(exit.code, exit.signal)}"
+    if shutil.disk_usage(attempt.places.root).free < FULL_BYTES:
+        text = f"{how}; the runner's disk is full"
+        raise StepFailed(text, reason=Reason.DISK_FULL, job_exit=exit.shell_code, machine_fault=True)
+    raise StepFailed(how, reason=Reason.EXIT_CODE, job_exit=exit.shell_code)
 
 
 def _out_of_memory(attempt: Attempt) -> str:
