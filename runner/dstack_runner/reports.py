@@ -94,4 +94,6 @@ class Reporter:
             del self._points[: len(batch)]
 
     def _persist(self, call: Callable[[], None]) -> None:
+        if self._give_up.is_set():
+            raise LeaseLost("the lease is gone: nothing more is told")
         persist(call, self._give_up, on_wait=lambda error: log.info("%s: %s", self._attempt, error.message))

@@ -7,6 +7,7 @@ before a checkout makes that checkout many times slower. Nothing of a credential
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import stat
@@ -21,6 +22,7 @@ from dstack.git.run import git, git_result
 from dstack_runner import argv
 from dstack_runner.session import check_attempt, short_key
 
+log = logging.getLogger(__name__)
 FETCH_LIMIT_S = 3600.0
 KNOWN_COMMITS = 4096
 TRASH_MAX = 400
@@ -107,7 +109,11 @@ class Workspaces:
         for folder in sorted(self._trash.iterdir()):
             if not go_on():
                 break
-            remove_tree(folder)
+            try:
+                remove_tree(folder)
+            except OSError as error:
+                log.warning("%s cannot be deleted: %s", folder, error)  # the others can
+                continue
             count += 1
         return count
 
@@ -155,18 +161,20 @@ def give(folder: Path, uid: int, gid: int) -> None:
 
 def remove_tree(folder: Path) -> None:
     """Delete a folder that hostile code has filled: closed folders are opened, links are not followed."""
-
-    def open_and_retry(function: Callable[..., object], path: str, _error: object) -> None:
-        parent = Path(path).parent
-        for closed in (parent, Path(path)):
-            if closed.is_dir() and not closed.is_symlink():
-                closed.chmod(stat.S_IRWXU)
-        if function is os.rmdir or function is os.unlink:
-            function(path)
-        else:
-            shutil.rmtree(path, ignore_errors=True)
-
     if folder.is_symlink() or not folder.is_dir():
         folder.unlink(missing_ok=True)
-    else:
-        shutil.rmtree(folder, onerror=open_and_retry)
+        return
+    try:
+        shutil.rmtree(folder)
+    except PermissionError:
+        _open_up(folder)
+        shutil.rmtree(folder)
+
+
+def _open_up(folder: Path) -> None:
+    folder.chmod(stat.S_IRWXU)
+    for path, folders, _ in os.walk(folder):
+        for name in folders:
+            inner = Path(path, name)
+            if not inner.is_symlink():
+                inner.chmod(stat.S_IRWXU)

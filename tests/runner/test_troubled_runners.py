@@ -162,6 +162,21 @@ def test_a_log_refused_for_a_lost_lease_kills_at_once(server: FakeServer, start_
     until(lambda: not is_alive(word), 3)
 
 
+def test_a_runner_that_slept_past_its_lease_stops_its_job_and_changes_nothing(server: FakeServer, daemon) -> None:
+    sha = server.commit({"a": ""})
+    process = daemon()
+    word = unique()
+    attempt = server.put(shell(f"(while :; do echo noise; sleep 0.1; done) & sleep {word}"), sha)
+    until(lambda: "noise" in attempt.text and is_alive(word))
+    process.send_signal(signal.SIGSTOP)
+    attempt.lost = True  # its lease ran out: the job went to another runner
+    kept = bytes(attempt.log)
+    process.send_signal(signal.SIGCONT)
+    until(lambda: not is_alive(word), 10)
+    assert (bytes(attempt.log), attempt.finish) == (kept, None)
+    assert ended(server.put(shell("echo next"), sha)).text == "next\n"
+
+
 def test_a_killed_runner_takes_its_jobs_along_and_reports_them_at_its_next_start(server: FakeServer, daemon) -> None:
     sha = server.commit({"a": ""})
     process = daemon()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -147,3 +148,26 @@ def test_giving_and_removing_follow_no_link(tmp_path: Path) -> None:
     assert outside.stat().st_uid == (outside / "f").stat().st_uid == os.getuid()
     remove_tree(inner)
     assert (outside / "f").exists() and not inner.exists()
+
+
+def test_a_runner_without_root_deletes_what_is_closed(tmp_path: Path) -> None:
+    tree = tmp_path / "open" / "tree"
+    (tree / "a" / "b").mkdir(parents=True)
+    (tree / "a" / "b" / "f").touch()
+    (tree / "a" / "link").symlink_to("/")
+    tmp_path.chmod(0o755)
+    code = """
+import os, pathlib, sys
+from dstack_runner.workspace import give, remove_tree
+tree = pathlib.Path(sys.argv[1])
+for folder in ("/a/b", "/a", ""):
+    os.chmod(str(tree) + folder, 0)
+if os.getuid() == 0:
+    os.chdir(tree.parent)
+    give(tree.parent, 65534, 65534)
+    os.setuid(65534)
+    tree = pathlib.Path("tree")
+remove_tree(tree)
+"""
+    subprocess.run([sys.executable, "-c", code, str(tree)], check=True)
+    assert not tree.exists() and Path("/etc").is_dir()
