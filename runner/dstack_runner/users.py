@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dstack.errors import DstackError, Invalid
-from dstack_runner import sweep
+from dstack_runner import processes, sweep
 from dstack_runner.executors.base import JobUser
 
 # Between the ranges that systemd and the distributions give to people, services and containers.
@@ -93,12 +93,12 @@ class UserLease:
         os.pwrite(self._descriptor, _DIRTY, 0)
 
     def release(self, *, clean: bool = True) -> None:
-        """Give the user back. `clean=False` after an end that may have left processes: the next holder cleans.
+        """Give the user back. Not `clean`, or if a process of it hangs in the kernel, the next holder cleans.
         Safe to repeat."""
         if self._released:
             return
         self._released = True
-        if clean:
+        if clean and not processes.has_any(self.user.uid):
             os.pwrite(self._descriptor, _CLEAN, 0)
         os.close(self._descriptor)
 

@@ -26,13 +26,18 @@ class Choice:
     why_not: str = ""
 
 
-def choose(records: Path, *, hidden: Sequence[Path] = (), uids: Sequence[int] | None = None) -> Choice:
+def choose(
+    records: Path, *, hidden: Sequence[Path] = (), uids: Sequence[int] | None = None, isolate: bool = True
+) -> Choice:
     """Try isolation once for real: rights, seccomp filters and security modules decide, and none can be asked.
 
     `records` and `hidden` are those of `ProcessExecutor`; `uids` None is the default range.
+    `isolate` False does not even try.
     """
     cgroups = Cgroups.find()
     plain = ProcessExecutor(records, cgroups=cgroups, hidden=hidden)
+    if not isolate:
+        return Choice(plain, None, "isolation is turned off")
     if os.geteuid() != 0:
         return Choice(plain, None, "the runner does not run as root")
     isolating = ProcessExecutor(records, cgroups=cgroups, hidden=hidden, isolates=True)

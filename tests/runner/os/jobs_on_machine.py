@@ -47,8 +47,10 @@ class Job:
         return end
 
 
-def until(condition: Callable[[], object], what: str = "it never came true", timeout_s: float = LONG_S) -> None:
+def until(
+    condition: Callable[[], object], what: str | Callable[[], str] = "it never came true", timeout_s: float = LONG_S
+) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, what if isinstance(what, str) else what()
         time.sleep(0.01)

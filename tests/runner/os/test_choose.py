@@ -49,6 +49,11 @@ def test_uids_that_cannot_be_used_are_an_answer_in_words(tmp_path: Path) -> None
     assert "job users" in choice.why_not or "root" in choice.why_not
 
 
+def test_isolation_can_be_turned_off(tmp_path: Path) -> None:
+    choice = choose(tmp_path / "records", isolate=False)
+    assert (choice.users, choice.executor.isolates, choice.why_not) == (None, False, "isolation is turned off")
+
+
 def test_many_launches_at_once_leave_no_descriptor_and_no_record(isolating: Choice, records: Path) -> None:
     executor = isolating.executor
     ends: list[Exit | None] = []

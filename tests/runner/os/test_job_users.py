@@ -85,6 +85,21 @@ def test_a_user_given_back_clean_is_not_looked_over_again(tmp_path: Path, clean:
         process.wait()
 
 
+def test_a_user_given_back_with_a_process_is_not_believed_clean(tmp_path: Path) -> None:
+    if os.geteuid():
+        pytest.skip("needs root to run processes of another user")
+    pool = UserPool([UIDS[0]], tmp_path)
+    lease = pool.take()
+    process = subprocess.Popen(["sleep", "600"], user=UIDS[0], start_new_session=True)
+    try:
+        lease.release()
+        pool.take().release()
+        assert process.wait(5) == -signal.SIGKILL
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_users_lease_ends_with_its_block(pool: UserPool) -> None:
     with pool.lent() as user:
         assert user.uid == UIDS[0]

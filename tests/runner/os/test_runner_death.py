@@ -26,28 +26,30 @@ UID = 70_000 + os.getpid() % 20_000 * 4  # of this process of pytest alone
 @pytest.fixture
 def runner(tmp_path: Path):
     """Start a small runner over shell texts; answers it and the pids and uids of its jobs."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[subprocess.Popen[bytes]] = []
 
     def runner(*texts: str, isolated: bool = False):
         kind = "isolated" if isolated else "plain"
         argv = [sys.executable, small_runner.__file__, str(tmp_path / "records"), kind, *texts]
-        process = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        said = tmp_path / f"said-{len(started)}"
+        with said.open("w") as file:
+            process = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT)
         started.append(process)
-        jobs: list[tuple[int, int]] = []
-        ready = 0
-        assert process.stdout
-        while len(jobs) < len(texts) or ready < len(texts):
-            words = process.stdout.readline().split()
-            assert words, "the small runner ended early"
-            if words[0] == "pid":
-                jobs.append((int(words[1]), int(words[2])))
-            ready += words == ["on"]
+
+        def lines(first: str) -> list[list[str]]:
+            return [line.split() for line in said.read_text().splitlines() if line.startswith(first)]
+
+        until(
+            lambda: len(lines("pid ")) == len(lines("on")) == len(texts),
+            lambda: f"it only said {said.read_text()!r}, exit {process.poll()}, {trees([(process.pid, 0)])}",
+        )
+        jobs = [(int(words[1]), int(words[2])) for words in lines("pid ")]
         return process, jobs
 
     yield runner
     for process in started:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 @pytest.fixture
