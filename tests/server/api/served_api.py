@@ -22,11 +22,13 @@ from starlette.applications import Starlette
 
 from dstack.server.asgi import make_app
 from dstack.server.bootstrap import start
+from dstack.server.bus import QUEUE
 from dstack.server.clock import Clock
 from dstack.server.decide.plan import GroupPlan, NeedInput, RunPlan
 from dstack.server.models import Token
 from dstack.server.models.token import TokenKind
 from dstack.server.services.create_group import create_group
+from dstack.server.services.hold_lease import expire_leases
 from dstack.server.services.manage_users import SIGN_IN_S, make_token, redeem_sign_in
 from dstack.server.settings import Settings
 from dstack.server.store.people import digest_token, user_by_name
@@ -104,6 +106,16 @@ class Api:
         with closing(HTTPConnection(self.url.removeprefix("http://"), timeout=10)) as connection:
             connection.request(method, path, headers={"Authorization": f"Bearer {token}"} if token else {})
             return connection.getresponse().status
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the server believe that time has passed, and look at offers and leases now."""
+        self.clock.ahead += seconds
+        self.expire_leases()
+        self.wiring.bus.publish([QUEUE])
+
+    def expire_leases(self) -> None:
+        """What a timer of the server does every few seconds."""
+        self.wiring.db.write(lambda s: expire_leases(s, self.clock.now(), self.wiring.settings.lease_s))
 
     # People
 
