@@ -105,7 +105,7 @@ def _server(folder: Path, port: int) -> Iterator[Server]:
     try:
         yield _wait_until_ready(process, env, log_path)
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)  # stops what still runs, as Ctrl-C would
         try:
             process.wait(45)
         except subprocess.TimeoutExpired:

@@ -6,7 +6,10 @@ import asyncio
 import logging
 import os
 import signal
+import subprocess
 import sys
+import time
+from contextlib import suppress
 
 from sqlmodel import Session
 
@@ -17,46 +20,71 @@ from dstack.server.wiring import Wiring
 
 log = logging.getLogger(__name__)
 _AGAIN_S = 5.0
-_STOP_S = 30.0
+_MOST_PAUSE_S = 30.0
+_IDLE_STOP_S = 3.0
+_JOBS_STOP_S = 30.0
 
 
 class RunnerBeside:
-    """`start` returns at once; `stop` lets its jobs end as stopped and waits for it."""
+    """`start` returns at once. `stop` ends it; with `leave_jobs`, a runner that has jobs goes on with them on its own,
+    takes no new ones, and leaves when they have ended: the server may be back before."""
 
     def __init__(self, wiring: Wiring) -> None:
         self._wiring = wiring
         self._task: asyncio.Task[None] | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
-    async def start(self) -> None:
+    def start(self) -> None:
         self._task = asyncio.create_task(self._keep_running(), name="runner beside")
 
-    async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        process = self._process
-        if process is None or process.returncode is not None:
+    async def stop(self, *, leave_jobs: bool) -> None:
+        """Call while the server still answers, so that the runner can say how its jobs ended."""
+        if self._task is None:
             return
-        # The first asks it to drain, the second to stop its jobs too: nobody answers it any more.
-        process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.2)
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(process.wait(), _STOP_S)
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+        if self._process is None or not self._is_running():
+            return
+        self._process.send_signal(signal.SIGTERM)
+        if await self._has_ended_in(_IDLE_STOP_S if leave_jobs else 0.5):
+            return
+        if leave_jobs:
+            log.info("the runner goes on with its jobs and leaves when they have ended", extra={"action": "runner"})
+            return
+        self._process.send_signal(signal.SIGTERM)  # the second one stops the jobs too
+        if not await self._has_ended_in(_JOBS_STOP_S):
+            self.kill()
+
+    def kill(self) -> None:
+        """End it at once; its jobs die with it."""
+        if self._process is not None and self._is_running():
+            self._process.kill()
+            self._process.wait()
+
+    def _is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    async def _has_ended_in(self, seconds: float) -> bool:
+        process = self._process
+        assert process is not None
+        with suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(process.wait, seconds)
+        return not self._is_running()
 
     async def _keep_running(self) -> None:
+        pause_s = _AGAIN_S
         while True:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "dstack_runner", "start", env=self._environment()
+            began = time.monotonic()
+            # In a group of its own: Ctrl-C is for the server, which tells the runner what it means.
+            self._process = process = subprocess.Popen(
+                [sys.executable, "-m", "dstack_runner", "start"], env=self._environment(), process_group=0
             )
-            code = await self._process.wait()
-            log.warning("the runner beside the server ended (%s); starting it again", code, extra={"action": "runner"})
-            await asyncio.sleep(_AGAIN_S)
+            while process.poll() is None:
+                await asyncio.sleep(0.5)
+            # One that an earlier server left with its jobs still holds the folder: ask again, less and less often.
+            pause_s = min(pause_s * 2, _MOST_PAUSE_S) if time.monotonic() - began < _AGAIN_S else _AGAIN_S
+            log.warning("the runner beside the server ended (exit code %s)", process.returncode)
+            await asyncio.sleep(pause_s)
 
     def _environment(self) -> dict[str, str]:
         settings, env = self._wiring.settings, dict(os.environ)

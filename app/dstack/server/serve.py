@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 
 import uvicorn
+import uvloop
 from sqlmodel import Session
 
 from dstack.errors import Conflict
@@ -36,11 +38,12 @@ class Address:
 
 
 def serve(settings: Settings, *, runner: bool, ready: Callable[[Address], None]) -> None:
-    """Blocks until SIGTERM or SIGINT. `ready` is called once `/healthz` answers. Raises Conflict for a taken port."""
+    """Blocks until a signal. SIGTERM lets the jobs of the runner beside go on without the server; SIGINT (Ctrl-C) stops
+    them. `ready` is called once `/healthz` answers. Raises Conflict for a taken port."""
     with _bind(settings) as listener:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-        with start(settings) as started:
-            asyncio.run(_serve(started, listener, runner, ready))
+        with start(settings) as started, asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+            loop.run(_serve(started, listener, runner, ready))
 
 
 async def _serve(started: Started, listener: socket.socket, runner: bool, ready: Callable[[Address], None]) -> None:
@@ -55,32 +58,47 @@ async def _serve(started: Started, listener: socket.socket, runner: bool, ready:
         timeout_keep_alive=75,
         ws="none",
     )
-    server = _Server(config, wiring)
+    beside = RunnerBeside(wiring)
+    server = _Server(config, wiring, beside)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():
         await asyncio.sleep(0.01)
-    beside = RunnerBeside(wiring) if runner and server.started else None
-    if beside is not None:
-        await beside.start()
     if server.started:
+        if runner:
+            beside.start()
         ready(Address(wiring.settings.public_url, _sign_in_link(wiring), started.first_token))
-    try:
-        await serving
-    finally:
-        if beside is not None:
-            await beside.stop()
+    await serving
 
 
 class _Server(uvicorn.Server):
-    """Ends open polls and streams at the first signal, else every stop would wait for them."""
+    """Leaves in order: first the runner beside (it still has things to report), then open polls, then the rest."""
 
-    def __init__(self, config: uvicorn.Config, wiring: Wiring) -> None:
+    def __init__(self, config: uvicorn.Config, wiring: Wiring, beside: RunnerBeside) -> None:
         super().__init__(config)
-        self._bus, self._loop = wiring.bus, asyncio.get_running_loop()
+        self._bus, self._beside = wiring.bus, beside
+        self._leaving: asyncio.Task[None] | None = None
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._loop.call_soon_threadsafe(self._bus.close)
-        super().handle_exit(sig, frame)
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """In place of uvicorn's, which sends itself the signal again at the end and so would cut our own end short."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._on_signal, number)
+        yield
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._leaving is not None:
+            self._beside.kill()
+            self.force_exit = self.should_exit = True
+            return
+        self._leaving = asyncio.create_task(self._leave(leave_jobs=number is signal.SIGTERM))
+
+    async def _leave(self, *, leave_jobs: bool) -> None:
+        try:
+            await self._beside.stop(leave_jobs=leave_jobs)
+        finally:
+            self._bus.close()
+            self.should_exit = True
 
 
 def _sign_in_link(wiring: Wiring) -> str:
