@@ -10,6 +10,7 @@ from typing import ClassVar
 from dstack.errors import DstackError
 from dstack.wire.runner import Stop
 from dstack.wire.states import AttemptState, Reason
+from dstack_runner.executors.base import StartFailed
 
 
 class StepFailed(DstackError):
@@ -52,6 +53,9 @@ def failure_of(step: str, error: BaseException) -> StepFailed:
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StepFailed(f"{step}: the runner's disk is full", reason=Reason.DISK_FULL, machine_fault=True)
+    if isinstance(error, StartFailed):
+        reason = REASON_OF_STEP[step] if step != "commands" else Reason.ENVIRONMENT  # nothing of the job ran
+        return StepFailed(f"{step}: {error.message}", reason=reason, machine_fault=True)
     if isinstance(error, DstackError):
         text = f"{error.message}; {error.hint}" if error.hint else error.message
         return StepFailed(f"{step}: {text}", reason=REASON_OF_STEP[step])
