@@ -9,7 +9,7 @@ class DstackError(Exception):
     """What happened (`message`) and what to do about it (`hint`, may be empty).
 
     `code` is the stable machine-readable name that travels in `{"error": code, ...}`; `status` the HTTP status and
-    `exit_code` the process exit code that stand for it. Both are declared here once, so no door keeps a table of its own.
+    `exit_code` the process exit code that stand for it: declared here once, so no door keeps a table of its own.
     """
 
     code: ClassVar[str] = "error"

@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "server start": ("local_server", "start a server of your own in the background"),
     "server status": ("local_server", "say where the server started in the background is"),
     "server stop": ("local_server", "stop the server started in the background"),
+    "server link": ("link", "print a link that signs you in on the server's pages"),
     "prune": ("prune", "remove what nothing refers to any more"),
     "config": ("config", "show or set the server to talk to and the token for it"),
     "completion": ("completion", "print the completion script of a shell"),

@@ -67,11 +67,20 @@ def short_sha(sha: str | None) -> str:
     return (sha or "")[:8]
 
 
+def commit(run: Json) -> str:
+    """The commit, short; `+` marks a working tree on top of it."""
+    return f"{short_sha(run['parent'])}+" if run.get("parent") else short_sha(run["sha"])
+
+
 def headline(run: Json) -> str:
-    """The metric shown first, as `accuracy 0.953`."""
+    """The metric shown first, against the run before: `accuracy 0.953 (+0.012)`."""
     metrics = run.get("metrics") or {}
     name = run.get("headline") if run.get("headline") in metrics else next(iter(metrics), None)
-    return "" if name is None else f"{plain(str(name))} {quantities.number(float(metrics[name]))}"
+    if name is None:
+        return ""
+    before = (run.get("previous_metrics") or {}).get(name)
+    delta = "" if before is None else f" ({quantities.signed(float(metrics[name]) - float(before))})"
+    return f"{plain(str(name))} {quantities.number(float(metrics[name]))}{delta}"
 
 
 def now() -> datetime:

@@ -75,6 +75,11 @@ def elapsed(started: str | None, finished: str | None, now: datetime) -> str:
     return duration(((parse_time(finished) or now) - start).total_seconds())
 
 
+def signed(value: float) -> str:
+    """A difference, such as `+0.042`, with the sign always there; no difference is `+0`."""
+    return f"{'+' if value > 0 else ''}{number(value)}" if value else "+0"
+
+
 def number(value: float) -> str:
     """A metric with four significant digits, whole numbers as such."""
     return str(int(value)) if value == value and abs(value) < 1e15 and value == int(value) else f"{value:.4g}"

@@ -58,7 +58,7 @@ def print_runs(runs: list[Json]) -> None:
             run["name"],
             run["state"],
             run["workflow"],
-            output.short_sha(run["sha"]),
+            output.commit(run),
             run["branch"] or run["trigger"],
             quantities.ago(run["created_at"], now),
             quantities.elapsed(run["started_at"], run["finished_at"], now),

@@ -141,6 +141,9 @@ class Client:
     def new_user_token(self, name: str) -> Json:
         return self._send("POST", f"/users/{_part(name)}/token", {})
 
+    def sign_in_link(self) -> Json:
+        return self._send("POST", "/sign-in-links", {})
+
     def prune(self, *, days: int, dry_run: bool) -> Json:
         return self._send("POST", "/prune", {"days": days, "dry_run": dry_run}, timeout_s=600)
 

@@ -63,6 +63,9 @@ class RunView:
     restarted_from: str | None
     jobs: list[JobView] = field(default_factory=list)
     headline: str | None = None  # the metric shown first
+    better: str = "higher"  # which way it should go: `higher` or `lower`
+    previous_metrics: dict[str, float] = field(default_factory=dict)  # of the workflow's last succeeded run before
+    parent: str = ""  # of a working-tree run: the commit the tree was on
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +207,13 @@ class PruneView:
     blobs: int
     bytes: int
     dry_run: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SignInLink:
+    """Opens the pages in a browser, once."""
+
+    url: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -12,10 +11,14 @@ from dstack.errors import Invalid, Malformed
 T = TypeVar("T")
 
 
-@cache
+_adapters: dict[object, TypeAdapter[Any]] = {}
+
+
 def adapter(kind: type[T]) -> TypeAdapter[T]:
     """The validator and serializer of a message class, built once."""
-    return TypeAdapter(kind)
+    if kind not in _adapters:
+        _adapters[kind] = TypeAdapter(kind)
+    return _adapters[kind]
 
 
 def decode(kind: type[T], data: bytes | str) -> T:

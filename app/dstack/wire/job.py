@@ -14,7 +14,7 @@ from dstack.wire.states import Reason
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """GPUs a job needs: `count` whole ones, of a `name` (matched as a prefix, any case) with at least `memory` bytes."""
+    """GPUs a job needs: `count` whole ones, with `name` as a part of theirs (any case), of at least `memory` bytes."""
 
     count: int = 0
     name: str | None = None

@@ -16,6 +16,9 @@ from dstack.server.store.runners import runner_by_name
 from dstack.wire.codec import to_dict
 from dstack.wire.runner import Capacity, Registered, Registration
 
+MAX_CPUS = 65536
+MAX_MEMORY = 2**60
+
 
 def register_runner(session: Session, registration: Registration, clock: Clock) -> Registered:
     """A new runner, or the same name again (a machine set up anew): its old token stops working."""
@@ -74,7 +77,16 @@ def check_runner(name: str, capacity: Capacity) -> None:
     labels = capacity.labels
     if len(labels) > 100 or any(not label or len(label) > 100 or not label.isprintable() for label in labels):
         raise Invalid("runner labels: at most 100, each 1 to 100 printable characters")
-    if len(capacity.devices) > 256 or len({d.id for d in capacity.devices}) != len(capacity.devices):
+    devices = capacity.devices
+    if len(devices) > 256 or len({d.id for d in devices}) != len(devices):
         raise Invalid("runner devices: at most 256, each with an id of its own")
-    if not 0 < capacity.slots <= 1024 or capacity.cpu < 0 or capacity.memory < 0:
-        raise Invalid("runner capacity: slots must be 1 to 1024; cores and memory not negative")
+    if any(not _is_word(d.id) or not _is_word(d.name) or not 0 <= d.memory <= MAX_MEMORY for d in devices):
+        raise Invalid("runner devices: id and name are 1 to 200 printable characters, memory is not negative")
+    if not 0 < capacity.slots <= 1024 or not 0 <= capacity.cpu <= MAX_CPUS or not 0 <= capacity.memory <= MAX_MEMORY:
+        raise Invalid(
+            f"runner capacity: slots must be 1 to 1024, cores 0 to {MAX_CPUS}, memory 0 to {MAX_MEMORY} bytes"
+        )
+
+
+def _is_word(text: str) -> bool:
+    return 0 < len(text) <= 200 and text.isprintable()

@@ -18,7 +18,7 @@ from dstack.server.store.runs import run_by_id
 from dstack.server.transitions.jobs import move_job
 from dstack.wire.codec import to_dict
 from dstack.wire.job import Job
-from dstack.wire.runner import Finish, MetricsReport, StateReport
+from dstack.wire.runner import Finish, MetricPoint, MetricsReport, StateReport
 from dstack.wire.states import AttemptState, JobState, Reason
 
 _ORDER = (AttemptState.PREPARING, AttemptState.RUNNING, AttemptState.SAVING)
@@ -33,6 +33,7 @@ _ENDS = (
 MAX_METRIC_POINTS = 1_000_000
 MAX_METRIC_NAME = 200
 MAX_REPORT = 64 * 1024
+MAX_NUMBER = 2**62  # what the database holds with room to spare
 _AGAIN_S = 5.0
 
 
@@ -51,28 +52,35 @@ def report_state(session: Session, attempt: Attempt, report: StateReport, now: f
 
 def record_metrics(session: Session, attempt: Attempt, report: MetricsReport, now: float) -> int:
     """Append points; those already stored are passed over. Answers how many are stored now."""
+    if report.offset < 0:
+        raise Invalid(f"metric points cannot start at {report.offset}")
     if report.offset > attempt.points:
         raise Invalid(f"metric points {attempt.points} to {report.offset - 1} are missing", "Send from there.")
     new = report.points[attempt.points - report.offset :]
     if attempt.points + len(new) > MAX_METRIC_POINTS:
         raise Invalid(f"more than {MAX_METRIC_POINTS} metric points in one attempt")
     for position, point in enumerate(new, start=attempt.points):
-        if not math.isfinite(point.value):
-            continue
-        session.add(
-            Metric(
-                attempt_id=attempt.id,
-                position=position,
-                name=point.name[:MAX_METRIC_NAME],
-                step=point.step,
-                value=point.value,
-                at=point.at or now,
+        if _can_be_shown(point):
+            session.add(
+                Metric(
+                    attempt_id=attempt.id,
+                    position=position,
+                    name=point.name[:MAX_METRIC_NAME],
+                    step=point.step,
+                    value=point.value,
+                    at=point.at if point.at is not None and math.isfinite(point.at) else now,
+                )
             )
-        )
     attempt.points += len(new)
     session.add(attempt)
     wake(session, run_topic(_run_of(session, attempt).name))
     return attempt.points
+
+
+def _can_be_shown(point: MetricPoint) -> bool:
+    """What a job wrote that is no number, or has no name, keeps its place in the count and is left out."""
+    has_name = bool(point.name) and point.name.isprintable()
+    return has_name and math.isfinite(point.value) and abs(point.step or 0) <= MAX_NUMBER
 
 
 def finish_attempt(session: Session, attempt: Attempt, finish: Finish, now: float) -> None:
@@ -113,6 +121,8 @@ def _check(attempt: Attempt, finish: Finish) -> None:
         raise Invalid(f"{finish.state.value} is not an end a runner can report")
     if finish.exit_code is not None and not -255 <= finish.exit_code <= 255:
         raise Invalid(f"exit code {finish.exit_code} cannot be")
+    if not 0 <= finish.log_bytes <= MAX_NUMBER:
+        raise Invalid(f"a log of {finish.log_bytes} bytes cannot be")
     if finish.state is AttemptState.SUCCEEDED and attempt.state is AttemptState.PREPARING:
         raise Invalid("an attempt whose commands never ran cannot succeed")
     if finish.state is AttemptState.SUCCEEDED and finish.exit_code not in (None, 0):

@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from dstack.server.models import Run
 from dstack.server.store.runs import RunFilter
-from dstack.wire.states import FINAL_STATES, JobState
+from dstack.wire.states import FINAL_STATES
 
 
 def runs_active(session: Session, want: RunFilter, limit: int) -> Sequence[Run]:
@@ -36,30 +36,6 @@ def branches_seen(session: Session) -> list[str]:
 def newest_run(session: Session, repo_id: int, workflow: str, branch: str) -> Run | None:
     query = select(Run).where(Run.repo_id == repo_id, Run.branch == branch).order_by(col(Run.id).desc()).limit(1)
     return session.exec(query.where(Run.workflow == workflow) if workflow else query).first()
-
-
-def previous_successes(session: Session, runs: Sequence[Run]) -> dict[int, Run]:
-    """For each run, the newest succeeded one of its workflow and repo before it, in one query a workflow."""
-    found: dict[int, Run] = {}
-    for repo_id, workflow in {(run.repo_id, run.workflow) for run in runs}:
-        mine = [run for run in runs if (run.repo_id, run.workflow) == (repo_id, workflow)]
-        newest = max(run.id or 0 for run in mine)
-        earlier = session.exec(
-            select(Run)
-            .where(
-                Run.repo_id == repo_id,
-                Run.workflow == workflow,
-                Run.state == JobState.SUCCEEDED,
-                col(Run.id) < newest,
-            )
-            .order_by(col(Run.id).desc())
-            .limit(len(mine) + 1)
-        ).all()
-        for run in mine:
-            before = next((other for other in earlier if (other.id or 0) < (run.id or 0)), None)
-            if before is not None:
-                found[run.id or 0] = before
-    return found
 
 
 def restarts_of(session: Session, name: str) -> list[str]:

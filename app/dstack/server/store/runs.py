@@ -112,20 +112,28 @@ def runs_of_noted_commit(session: Session, repo_id: int, sha: str) -> Sequence[R
     ).all()
 
 
-def previous_success(session: Session, run: Run) -> Run | None:
-    """The newest earlier succeeded run of the same workflow and branch."""
-    return session.exec(
-        select(Run)
-        .where(
-            Run.repo_id == run.repo_id,
-            Run.workflow == run.workflow,
-            Run.branch == run.branch,
-            Run.state == JobState.SUCCEEDED,
-            col(Run.id) < (run.id or 0),
-        )
-        .order_by(col(Run.id).desc())
-        .limit(1)
-    ).first()
+def previous_successes(session: Session, runs: Sequence[Run]) -> dict[int, Run]:
+    """For each run, the newest succeeded one of its workflow and repo before it, in one query a workflow."""
+    found: dict[int, Run] = {}
+    for repo_id, workflow in {(run.repo_id, run.workflow) for run in runs}:
+        mine = [run for run in runs if (run.repo_id, run.workflow) == (repo_id, workflow)]
+        newest = max(run.id or 0 for run in mine)
+        earlier = session.exec(
+            select(Run)
+            .where(
+                Run.repo_id == repo_id,
+                Run.workflow == workflow,
+                Run.state == JobState.SUCCEEDED,
+                col(Run.id) < newest,
+            )
+            .order_by(col(Run.id).desc())
+            .limit(len(mine) + 1)
+        ).all()
+        for run in mine:
+            before = next((other for other in earlier if (other.id or 0) < (run.id or 0)), None)
+            if before is not None:
+                found[run.id or 0] = before
+    return found
 
 
 def count_runs(session: Session, repo_id: int) -> int:

@@ -12,7 +12,7 @@ from dstack.server.models import Artifact, Attempt, Group, JobRow, Repo, Run, Ru
 from dstack.server.store.artifacts import artifacts_of_runs
 from dstack.server.store.attempts import attempts_of_jobs, live_attempts
 from dstack.server.store.jobs import jobs_of_runs
-from dstack.server.store.runs import needs_of_runs, runs_by_id
+from dstack.server.store.runs import needs_of_runs, previous_successes, runs_by_id
 from dstack.server.store.tags import tags_of_runs
 from dstack.wire.api import ArtifactView, DeviceView, JobView, RunnerView, RunView, TagView
 from dstack.wire.states import JobState
@@ -41,6 +41,7 @@ def view_runs(session: Session, runs: Sequence[Run]) -> list[RunView]:
     for tag in tags_of_runs(session, ids):
         tags[tag.run_id].append(tag.name)
     needs = needs_of_runs(session, ids)
+    previous = previous_successes(session, runs)
     needed = runs_by_id(session, [n for edges in needs.values() for n in edges])
     groups = _names(session, Group, [run.group_id for run in runs])
     repos = {r.id: r.full_name for r in session.exec(select(Repo)).all()}
@@ -66,6 +67,9 @@ def view_runs(session: Session, runs: Sequence[Run]) -> list[RunView]:
             restarted_from=run.restarted_from,
             jobs=[_view_job(job, attempts.get(job.id or 0), artifacts[job.id or 0]) for job in jobs[run.id or 0]],
             headline=run.headline,
+            better=run.better,
+            previous_metrics=previous[run.id or 0].metrics if run.id in previous else {},
+            parent=run.parent_sha,
         )
         for run in runs
     ]

@@ -20,7 +20,6 @@ from dstack.server.store.metrics import metric_points
 from dstack.server.store.page_queries import (
     branches_seen,
     newest_run,
-    previous_successes,
     restarts_of,
     runs_active,
     workflows_seen,
@@ -28,7 +27,7 @@ from dstack.server.store.page_queries import (
 from dstack.server.store.repos import list_repos, repo_by_id, repo_by_name
 from dstack.server.store.runners import list_runners
 from dstack.server.store.runs import RunFilter as StoreFilter
-from dstack.server.store.runs import inputs_of_run, list_runs, run_by_id, runs_by_id, runs_of_group
+from dstack.server.store.runs import inputs_of_run, list_runs, previous_successes, run_by_id, runs_by_id, runs_of_group
 from dstack.server.store.tags import list_tags
 from dstack.server.store.views import iso_or_none, view_artifact, view_runners, view_runs, view_tags
 from dstack.server.web.api.artifacts import find_artifact, read_manifest
@@ -160,15 +159,10 @@ class StoreViews:
 
 
 def _rows(session: Session, runs: list[Run]) -> list[RunRow]:
-    previous = previous_successes(session, runs)
     return [
-        RunRow(view, run.subject, run.author, run.better, _metrics(previous.get(run.id or 0)))
+        RunRow(view, run.subject, run.author, run.better, view.previous_metrics)
         for run, view in zip(runs, view_runs(session, runs), strict=True)
     ]
-
-
-def _metrics(run: Run | None) -> dict[str, float]:
-    return run.metrics if run is not None else {}
 
 
 def _run_data(session: Session, run: Run) -> RunData:

@@ -75,7 +75,7 @@ async def poll(call: Call) -> Polled:
     await wiring.db.write_async(
         lambda s: see_runner(s, s.merge(runner), body.capacity, draining=body.draining, now=now)
     )
-    deadline = asyncio.get_running_loop().time() + min(max(body.wait_s, 0), POLL_S)
+    deadline = asyncio.get_running_loop().time() + (min(body.wait_s, POLL_S) if body.wait_s > 0 else 0)
     with wiring.bus.listen(runner_topic(runner.id or 0)) as event:
         while True:
             polled = wiring.db.read(lambda s: _news(s, call))

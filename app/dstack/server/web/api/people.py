@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dstack.server.models import User
-from dstack.server.services.manage_users import add_user, remove_user, renew_token
+from dstack.server.models.token import TokenKind
+from dstack.server.services.manage_users import SIGN_IN_S, add_user, make_token, remove_user, renew_token
 from dstack.server.store.people import list_users
 from dstack.server.store.views import iso
 from dstack.server.web.access import Audience
 from dstack.server.web.operation import Call, Operations
-from dstack.wire.api import UserRequest, UserView
+from dstack.wire.api import SignInLink, UserRequest, UserView
 
 operations = Operations()
 
@@ -35,6 +36,16 @@ async def post_user(call: Call) -> UserView:
 async def post_token(call: Call) -> UserView:
     """A new token for a user; the old ones stop working."""
     return _view(*await call.wiring.db.write_async(lambda s: renew_token(s, call.path("name"), call.wiring.clock)))
+
+
+@operations.add("POST", "/api/v1/sign-in-links", Audience.USER, gives=SignInLink, status=201)
+async def post_sign_in_link(call: Call) -> SignInLink:
+    """A link that signs the caller in on the pages: good for one use, 24 hours."""
+    caller, wiring = call.caller, call.wiring
+    assert caller is not None and caller.user is not None
+    user = caller.user
+    code = await wiring.db.write_async(lambda s: make_token(s, user, wiring.clock, TokenKind.SIGN_IN, SIGN_IN_S))
+    return SignInLink(f"{wiring.settings.public_url}/sign-in?code={code}")
 
 
 @operations.add("DELETE", "/api/v1/users/{name}", Audience.ADMIN, status=204)
