@@ -1,4 +1,4 @@
-"""One tree of errors: each says what happened, where, and what to do; doors map it to an HTTP status or an exit code."""
+"""One tree of errors: what happened, where, and what to do; each names its HTTP status and its exit code."""
 
 from __future__ import annotations
 

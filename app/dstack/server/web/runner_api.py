@@ -83,7 +83,7 @@ async def poll(call: Call) -> Polled:
             if polled.offers or polled.stops or left <= 0 or wiring.bus.is_closed:
                 _told.note([o.attempt for o in polled.offers] + [f"stop {s.attempt}" for s in polled.stops])
                 return polled
-            await wait_for(event, left)
+            await wait_for(event, min(left, _AGAIN_S))
 
 
 def _news(session: Session, call: Call) -> Polled:
