@@ -86,7 +86,9 @@ class Record:
 
     def _unknown(self, key: Scalar, reading: Reading, path: str) -> None:
         names = [f.name for f in self.fields]
-        spellings = [word for f in self.fields for word in f.all_spellings()]
+        # Suggested in the style it was written in: depends-on, or depends_on to someone who writes underscores.
+        other_style = "-" if "_" in key.text else "_"
+        spellings = [word for f in self.fields for word in f.all_spellings() if other_style not in word]
         hint = self.hints.get(key.text, "") or nearest(key.text, spellings)
         reading.problem(
             key.at, f"{path}: unknown key {quote(key.text)}", "" if hint else f"one of {listing(names, 40)}", hint
