@@ -10,6 +10,7 @@ import asyncio
 import base64
 import hashlib
 import os
+import secrets
 import socket
 import subprocess
 import threading
@@ -100,6 +101,7 @@ class FakeServer:
         self.blob_bytes = 0  # content bytes received
         self.fetches = 0
         self._port = _free_port()
+        self._key = secrets.token_hex(4)  # attempts are told apart on a whole machine, as real ones are
         self._thread: threading.Thread | None = None
         self._uvicorn: uvicorn.Server | None = None
         self._leaving = False
@@ -157,7 +159,7 @@ class FakeServer:
 
     def put(self, job: Job, sha: str, *, attempt: str = "", **more: object) -> FakeAttempt:
         """Queue a job: the next poll is offered it."""
-        name = attempt or f"attempt{len(self.attempts) + 1}"
+        name = attempt or f"{self._key}-{len(self.attempts) + 1}"
         order = Order(
             attempt=name, number=1, job_id=f"job-{name}", run=f"run-{name}", repo="local/demo",
             clone_path="/git/local/demo.git", clone_token=CLONE_TOKEN, sha=sha, workflow="train", job=job,

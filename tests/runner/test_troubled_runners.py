@@ -201,7 +201,7 @@ def test_the_rest_of_a_log_is_sent_after_a_kill(server: FakeServer, daemon, tmp_
     attempt = server.put(shell("echo one; sleep 0.5; echo two; sleep 60"), sha)
     until(lambda: "one" in attempt.text)
     server.stop()
-    spool = tmp_path / "data" / "spool" / "attempt1.log"
+    spool = tmp_path / "data" / "spool" / f"{attempt.order.attempt}.log"
     until(lambda: b"two" in spool.read_bytes())
     process.kill()
     process.wait()
