@@ -1,19 +1,15 @@
 """The state machine of a job, and the fold of runs and groups."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from dstack.errors import Conflict
 from dstack.server.decide.states import SEVERITY, TRANSITIONS, Event, fold, next_state
 from dstack.wire.states import FINAL_STATES, JobState
 
-W, Q, O, P, R, S = (
-    JobState.WAITING,
-    JobState.QUEUED,
-    JobState.OFFERED,
-    JobState.PREPARING,
-    JobState.RUNNING,
-    JobState.SAVING,
-)
+W, Q, P, R, S = JobState.WAITING, JobState.QUEUED, JobState.PREPARING, JobState.RUNNING, JobState.SAVING
 OK, FAILED, STOPPED, SKIPPED = JobState.SUCCEEDED, JobState.FAILED, JobState.STOPPED, JobState.SKIPPED
 
 
@@ -60,7 +56,7 @@ def test_every_state_is_reached_from_waiting_and_every_event_is_used() -> None:
         ([W, Q], Q),
         ([Q, R], R),
         ([P, S], S),
-        ([O, Q], O),
+        ([JobState.OFFERED, Q], JobState.OFFERED),
     ],
 )
 def test_a_parent_is_the_fold_of_its_children(children: list[JobState], state: JobState) -> None:
@@ -70,3 +66,14 @@ def test_a_parent_is_the_fold_of_its_children(children: list[JobState], state: J
 
 def test_the_severity_list_has_every_state_once() -> None:
     assert sorted(SEVERITY) == sorted(JobState)
+
+
+def test_the_drawing_in_the_readme_is_the_table() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    drawing = re.search(r"```mermaid\nstateDiagram-v2\n(.*?)```", readme, re.DOTALL)
+    assert drawing is not None
+    drawn: set[tuple[str, str, str]] = set()
+    for line in drawing.group(1).splitlines():
+        state, to, events = re.fullmatch(r" +(\w+) --> (\w+): (.*)", line).groups()  # type: ignore[union-attr]
+        drawn |= {(state, event, to) for event in events.split(", ")}
+    assert drawn == {(state.value, event.value, to.value) for (state, event), to in TRANSITIONS.items()}
