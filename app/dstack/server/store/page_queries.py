@@ -2,27 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sqlmodel import Session, col, select
 
 from dstack.server.models import Run
-from dstack.server.store.runs import RunFilter
-from dstack.wire.states import FINAL_STATES
-
-
-def runs_active(session: Session, want: RunFilter, limit: int) -> Sequence[Run]:
-    """Runs that have not ended, newest first."""
-    query = select(Run).where(col(Run.state).not_in(FINAL_STATES)).order_by(col(Run.id).desc()).limit(limit)
-    if want.repo_id is not None:
-        query = query.where(Run.repo_id == want.repo_id)
-    if want.workflow:
-        query = query.where(Run.workflow == want.workflow)
-    if want.branch:
-        query = query.where(Run.branch == want.branch)
-    if want.before is not None:
-        query = query.where(col(Run.id) < want.before)
-    return session.exec(query).all()
 
 
 def workflows_seen(session: Session) -> list[str]:

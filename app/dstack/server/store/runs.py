@@ -19,6 +19,7 @@ class RunFilter:
     workflow: str = ""
     branch: str = ""
     state: str = ""
+    active: bool = False  # only those that have not ended
     sha: str = ""
     before: int | None = None
 
@@ -53,6 +54,8 @@ def list_runs(session: Session, want: RunFilter, limit: int) -> Sequence[Run]:
         query = query.where(Run.branch == want.branch)
     if want.state:
         query = query.where(Run.state == JobState(want.state))
+    if want.active:
+        query = query.where(col(Run.state).not_in(FINAL_STATES))
     if want.sha:
         query = query.where(Run.sha == want.sha)
     if want.before is not None:
@@ -62,6 +65,11 @@ def list_runs(session: Session, want: RunFilter, limit: int) -> Sequence[Run]:
 
 def runs_of_group(session: Session, group_id: int) -> Sequence[Run]:
     return session.exec(select(Run).where(Run.group_id == group_id).order_by(col(Run.id))).all()
+
+
+def states_in_group(session: Session, group_id: int) -> Sequence[JobState]:
+    """Each state that a run of the group is in, once: a group may have hundreds of runs, and this is asked often."""
+    return session.exec(select(Run.state).where(Run.group_id == group_id).distinct()).all()
 
 
 def runs_needed_by(session: Session, run_id: int) -> Sequence[Run]:

@@ -21,7 +21,6 @@ from dstack.server.store.page_queries import (
     branches_seen,
     newest_run,
     restarts_of,
-    runs_active,
     workflows_seen,
 )
 from dstack.server.store.repos import list_repos, repo_by_id, repo_by_name
@@ -78,9 +77,10 @@ class StoreViews:
             workflow=wanted.workflow,
             branch=wanted.branch,
             state="" if active else wanted.state,
+            active=active,
             before=int(wanted.cursor) if wanted.cursor else None,
         )
-        found = runs_active(session, want, _PAGE + 1) if active else list_runs(session, want, _PAGE + 1)
+        found = list_runs(session, want, _PAGE + 1)
         more = str(found[_PAGE - 1].id) if len(found) > _PAGE else None
         return RunList(_rows(session, list(found[:_PAGE])), more)
 
