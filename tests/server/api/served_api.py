@@ -41,6 +41,7 @@ from dstack.wire.states import Trigger
 
 ADMIN_TOKEN = "admin-token-for-tests"
 NUMBERS = count(1)
+IDLE = Job((Command("true"),), resources=Resources(labels=("nobody",)))  # no runner of these tests takes it
 GIT_ENV = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
@@ -155,7 +156,7 @@ class Api:
 
     def run(self, job: Job | None = None, *, repo: str = "", workflow: str = "train", **more: Any) -> str:
         """A run of one job, as a delivery would have made it."""
-        return self.runs({workflow: job or Job((Command("true"),))}, repo=repo, **more)[workflow]
+        return self.runs({workflow: job or IDLE}, repo=repo, **more)[workflow]
 
     def runs(
         self,
