@@ -47,6 +47,7 @@ class Runner:
         self._live: dict[str, Control] = {}
         self._lent: dict[str, tuple[str, ...]] = {}
         self._guard = threading.Condition()
+        self.polling: threading.Thread | None = None
         self._idle_since = time.monotonic()
         self._failure: DstackError | None = None
 
@@ -70,7 +71,8 @@ class Runner:
             raise self._failure
 
     def _work(self) -> None:
-        threading.Thread(target=self._poll_on, name="poll", daemon=True).start()
+        self.polling = threading.Thread(target=self._poll_on, name="poll", daemon=True)
+        self.polling.start()
         tidy = threading.Thread(target=self._tidy_on, name="tidy", daemon=True)
         tidy.start()
         while not self.shutdown.draining.is_set():
@@ -142,7 +144,14 @@ class Runner:
     # Offers
 
     def _poll_on(self) -> None:
-        server, waits = self._server.another(), delays()
+        server = self._server.another()
+        try:
+            self._poll_until_left(server)
+        finally:
+            server.close()
+
+    def _poll_until_left(self, server: Server) -> None:
+        waits = delays()
         while not (self.shutdown.draining.is_set() and not self._live) and self._failure is None:
             try:
                 polled = server.poll(self._poll())

@@ -28,6 +28,7 @@ from dstack_runner.users import parse_uids
 from dstack_runner.workspace import TRASH_MAX, Workspaces
 
 log = logging.getLogger(__name__)
+EVICT_EVERY = 60  # rounds: looking through large caches costs something itself
 FULL_SHARE = 0.9  # from here on the trash is emptied at once, whatever it costs the next checkout
 
 
@@ -59,6 +60,7 @@ class Machine:
             BlobCache(data / "blobs"),
         )
         self.kit.workspaces.discard_all()
+        self._rounds = 0
 
     @property
     def is_isolated(self) -> bool:
@@ -90,9 +92,12 @@ class Machine:
         """One round of upkeep: while `is_idle`, or by force when there is too much."""
         workspaces = self.kit.workspaces
         usage = shutil.disk_usage(self._settings.data)
-        if workspaces.trash_size() > TRASH_MAX or usage.used > FULL_SHARE * usage.total:
+        is_full = usage.used > FULL_SHARE * usage.total
+        if is_full or workspaces.trash_size() > TRASH_MAX:
             workspaces.empty_trash(lambda: True)
         elif is_idle():
             workspaces.empty_trash(is_idle)
-        self.kit.environments.evict()
-        self.kit.blobs.evict(self._settings.blobs_bytes)
+        self._rounds += 1
+        if is_full or self._rounds % EVICT_EVERY == 0:
+            self.kit.environments.evict()
+            self.kit.blobs.evict(self._settings.blobs_bytes)

@@ -48,6 +48,8 @@ class RunningRunner:
         self.runner.shutdown.ask_now()
         self.thread.join(within_s)
         assert not self.thread.is_alive(), "the runner does not leave"
+        if self.runner.polling is not None:
+            self.runner.polling.join(within_s)  # else its connection would be closed in the middle of another test
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import os
 import tarfile
 import threading
 import time
@@ -19,6 +20,7 @@ from runner_server import FakeAttempt, FakeServer, until
 
 from dstack.wire.job import Command, Job, PythonSpec
 from dstack.wire.states import AttemptState, Reason
+from dstack_runner.environments import Environments
 
 
 def wheel(folder: Path, name: str, version: str, files: dict[str, str], scripts: str = "") -> Path:
@@ -261,3 +263,15 @@ def test_nothing_is_asked_of_the_index_when_all_is_kept(run: Callable[..., FakeA
     finally:
         index.is_away = False
     assert index.asked == asked
+
+
+def test_the_longest_unused_environments_go_first(tmp_path: Path) -> None:
+    kept = Environments(tmp_path, Path("/nonexistent/uv"), limit_bytes=250)
+    for age, name in enumerate(("new", "middle", "old")):
+        (tmp_path / "bases" / name).mkdir()
+        ready = tmp_path / "bases" / f"{name}.json"
+        ready.write_text('{"bytes": 100}')
+        os.utime(ready, (1000 - age, 1000 - age))
+    assert kept.evict() == 1
+    assert sorted(path.name for path in (tmp_path / "bases").iterdir()) == ["middle", "middle.json", "new", "new.json"]
+    assert kept.evict() == 0
