@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Mount, Route, Router
 from starlette.types import ASGIApp
 
 from dstack.errors import DstackError
+from dstack.server.services.hold_lease import grant_fresh_terms
 from dstack.server.timers import start_timers
 from dstack.server.web import runner_api, runner_content
 from dstack.server.web.api import OPERATIONS
@@ -27,7 +28,7 @@ from dstack.server.web.page_views import StoreActions, StoreLogs, StoreViews
 from dstack.server.web.pages import Pages
 from dstack.server.web.problems import answer_crash, answer_http, answer_problem
 from dstack.server.web.security_headers import SecurityHeaders
-from dstack.server.web.wheel import wheel_door
+from dstack.server.web.wheel import get_wheel
 from dstack.server.wiring import Wiring
 from dstack.server.workers import make_workers, run_worker
 
@@ -49,6 +50,8 @@ def make_app(wiring: Wiring) -> ASGIApp:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         wiring.bus.attach(asyncio.get_running_loop())
         tasks = [asyncio.create_task(run_worker(wiring, worker), name=worker.name) for worker in make_workers(wiring)]
+        # From here on runners can renew; until now nobody could, so no lease may have run out for that.
+        await wiring.db.write_async(lambda s: grant_fresh_terms(s, wiring.clock.now(), wiring.settings.lease_s))
         timers = start_timers(wiring)
         yield
         timers.shutdown(wait=False)
@@ -91,7 +94,7 @@ def _routes(wiring: Wiring, remote: GitRemote) -> list[BaseRoute]:
     return [
         Route("/healthz", healthz),
         Route("/api/openapi.json", openapi),
-        Route("/wheels/{name}", wheel_door(wiring.settings.data / "wheels")),
+        Route("/wheels/{name}", get_wheel),
         *make_routes(ALL_OPERATIONS, wiring),
         Mount("/api", Router(redirect_slashes=False)),
         Mount("/git", remote),

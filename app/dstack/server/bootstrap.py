@@ -14,7 +14,6 @@ from dstack.server.clock import Clock
 from dstack.server.gateways.local_git import LocalGit
 from dstack.server.gateways.logs_local import LocalLogs
 from dstack.server.gateways.objects_local import LocalObjects
-from dstack.server.services.hold_lease import grant_fresh_terms
 from dstack.server.services.manage_users import ensure_admin
 from dstack.server.settings import Settings
 from dstack.server.store.database import Database
@@ -53,7 +52,6 @@ def start(settings: Settings, clock: Clock | None = None) -> Iterator[Started]:
             logs=LocalLogs(settings.data / "logs"),
         )
         first = db.write(lambda s: ensure_admin(s, settings.admin_token, wiring.clock))
-        db.write(lambda s: grant_fresh_terms(s, wiring.clock.now(), settings.lease_s))
         yield Started(wiring, first)
 
 

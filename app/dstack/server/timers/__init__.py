@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
@@ -20,11 +21,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """`run` is called in a thread every `every_s` seconds, never twice at once."""
+    """`run` is called in a thread every `every_s` seconds, never twice at once; `at_start` also at once."""
 
     name: str
     every_s: float
     run: Callable[[Wiring], object]
+    at_start: bool = False
 
 
 def expire(wiring: Wiring) -> None:
@@ -34,7 +36,7 @@ def expire(wiring: Wiring) -> None:
 
 TIMERS = (
     Timer("expire leases", 5, expire),
-    Timer("reconcile heads", 180, reconcile_heads),
+    Timer("reconcile heads", 180, reconcile_heads, at_start=True),  # what was pushed while the last server died
     Timer("tidy repositories", 3600, tidy_repos),
     Timer("delete expired tokens", 3600, lambda w: w.db.write(lambda s: delete_expired_tokens(s, w.clock.now()))),
 )
@@ -47,7 +49,8 @@ def start_timers(wiring: Wiring) -> AsyncIOScheduler:
     scheduler = AsyncIOScheduler(job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None})
     for timer in TIMERS:
         every_s = min(timer.every_s, wiring.settings.lease_s / 4) if timer.run is expire else timer.every_s
-        scheduler.add_job(_pass, "interval", seconds=every_s, args=(wiring, timer), id=timer.name)
+        first = {"next_run_time": datetime.now(UTC)} if timer.at_start else {}
+        scheduler.add_job(_pass, "interval", seconds=every_s, args=(wiring, timer), id=timer.name, **first)
     scheduler.start()
     return scheduler
 

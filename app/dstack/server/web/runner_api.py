@@ -81,6 +81,8 @@ async def poll(call: Call) -> Polled:
             polled = wiring.db.read(lambda s: _news(s, call))
             left = deadline - asyncio.get_running_loop().time()
             if polled.offers or polled.stops or left <= 0 or wiring.bus.is_closed:
+                if polled.offers:
+                    reach("offer-before-reply")
                 _told.note([o.attempt for o in polled.offers] + [f"stop {s.attempt}" for s in polled.stops])
                 return polled
             await wait_for(event, min(left, _AGAIN_S))
