@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
+import io
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import dstack
@@ -19,26 +20,24 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def wheel_requirement(public_url: str) -> str:
-    """The requirement line that installs it from this server."""
-    return f"dstack-ci @ {public_url}/wheels/{WHEEL}"
+    """The requirement line that installs it from this server. The digest keeps environments of other sources apart."""
+    return f"dstack-ci @ {public_url}/wheels/{WHEEL}#sha256={hashlib.sha256(build_wheel()).hexdigest()}"
 
 
-def build_wheel(folder: Path) -> Path:
-    """The wheel's file, made if it is not there. The same sources give the same bytes."""
-    target = folder / WHEEL
+@cache
+def build_wheel() -> bytes:
+    """The wheel, packed once. The same sources give the same bytes."""
     files = {f"dstack/{name}": data for name, data in _sources().items()}
     info = f"dstack_ci-{__version__}.dist-info"
     files[f"{info}/METADATA"] = f"Metadata-Version: 2.1\nName: dstack-ci\nVersion: {__version__}\n".encode()
     files[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: dstack\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     record = "".join(f"{name},sha256={_digest(data)},{len(data)}\n" for name, data in files.items())
     files[f"{info}/RECORD"] = f"{record}{info}/RECORD,,\n".encode()
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(f".{os.getpid()}")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as wheel:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as wheel:
         for name, data in files.items():
             wheel.writestr(zipfile.ZipInfo(name, _EPOCH), data, zipfile.ZIP_DEFLATED)
-    temporary.replace(target)
-    return target
+    return packed.getvalue()
 
 
 def _sources() -> dict[str, bytes]:
