@@ -16,6 +16,7 @@ from dstack_runner.content.save import save
 from dstack_runner.content.scan import scan
 from dstack_runner.control import Control
 from dstack_runner.executors.base import JobUser
+from dstack_runner.words import counted
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class Artifacts:
         source = f" from {item.source}" if item.source else ""
         came = f"{fetched} bytes fetched" if fetched else "nothing to fetch"
         self._say(
-            f"input {item.path}{source}: {file_count(mounted.files)}, {mounted.bytes} bytes by {mounted.how}, {came}"
+            f"input {item.path}{source}: {counted(mounted.files, 'file')}, {mounted.bytes} bytes by {mounted.how}, {came}"
         )
 
     def save(self, checkout: Path, path: str, tracked: Container[str]) -> tuple[ArtifactSaved, tuple[str, ...]]:
@@ -51,8 +52,3 @@ class Artifacts:
 
     def _on_wait(self, error: DstackError) -> None:
         log.info("waiting for the server: %s", error.message)
-
-
-def file_count(number: int) -> str:
-    """`1 file`, `12 files`."""
-    return f"{number} file{'' if number == 1 else 's'}"

@@ -28,6 +28,7 @@ from dstack_runner.requirements import Lock, read_lock, variables_in
 from dstack_runner.resolutions import Resolutions
 from dstack_runner.sources import Sources, gather
 from dstack_runner.tools import Tools
+from dstack_runner.words import counted
 from dstack_runner.workspace import remove_tree
 
 RESOLUTION_S = 24 * 3600.0  # unpinned requirements are looked up again once a day
@@ -185,7 +186,7 @@ class Environments:
         keys: tuple[str, str],
         tools: Tools,
     ) -> str:
-        tools.say(f"making an environment of {len(lock.pinned)} packages for Python {interpreter.version}")
+        tools.say(f"making an environment of {counted(len(lock.pinned), 'package')} for Python {interpreter.version}")
         started = time.monotonic()
         for key, build in zip(keys, (False, True), strict=True):
             if not build and not lock.wheels_only:

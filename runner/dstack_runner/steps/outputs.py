@@ -9,13 +9,13 @@ from dstack.git.run import git
 from dstack.wire.job import ArtifactSpec, SaveWhen
 from dstack.wire.states import Reason
 from dstack_runner import argv
-from dstack_runner.artifacts import file_count
 from dstack_runner.attempt import Attempt
 from dstack_runner.inside import read_inside
 from dstack_runner.logmetrics import search
 from dstack_runner.metrics import final_metrics
 from dstack_runner.outcome import StepFailed
 from dstack_runner.server import worth_retrying
+from dstack_runner.words import counted
 
 FILE_LIMIT = 16 * 1024 * 1024
 REPORT_LIMIT = 64 * 1024
@@ -116,7 +116,7 @@ def _artifacts(attempt: Attempt, failures: list[StepFailed]) -> None:
 
 def _save(attempt: Attempt, spec: ArtifactSpec, tracked: frozenset[str]) -> None:
     saved, skipped = attempt.content.save(attempt.places.checkout, spec.path, tracked)
-    attempt.log.say(f"artifact {spec.path}: {file_count(saved.files)}, {saved.bytes} bytes, {saved.digest[:12]}")
+    attempt.log.say(f"artifact {spec.path}: {counted(saved.files, 'file')}, {saved.bytes} bytes, {saved.digest[:12]}")
     for text in skipped[:20]:
         attempt.log.say(f"artifact {spec.path}: left out {text}")
     if len(skipped) > 20:
