@@ -40,9 +40,8 @@ class Artifacts:
             mounted = mount(manifest, self._cache, checkout, owner=owner, copy=item.copy)
         source = f" from {item.source}" if item.source else ""
         came = f"{fetched} bytes fetched" if fetched else "nothing to fetch"
-        self._say(
-            f"input {item.path}{source}: {counted(mounted.files, 'file')}, {mounted.bytes} bytes by {mounted.how}, {came}"
-        )
+        size = f"{counted(mounted.files, 'file')}, {mounted.bytes} bytes"
+        self._say(f"input {item.path}{source}: {size} by {mounted.how}, {came}")
 
     def save(self, checkout: Path, path: str, tracked: Container[str]) -> tuple[ArtifactSaved, tuple[str, ...]]:
         """Store what `path` names; what was left out and why."""

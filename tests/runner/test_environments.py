@@ -143,7 +143,7 @@ PRINT = "import leaf, sys; print(leaf.VERSION, sys.prefix.endswith('/venv'))"
 def test_an_environment_is_made_once_and_linked_then(run: Callable[..., FakeAttempt]) -> None:
     files = {"r.txt": "leaf==1.0\n"}
     first = run(files, "python", "-c", PRINT, requirements=("r.txt",))
-    assert first.text.endswith("1.0 True\n") and "making an environment of 1 packages" in first.text
+    assert first.text.endswith("1.0 True\n") and "making an environment of 1 package " in first.text
     began = time.monotonic()
     second = run(files, "python", "-c", PRINT, requirements=("r.txt",))
     assert second.text == "1.0 True\n"  # no word of uv: it was not asked
