@@ -19,6 +19,7 @@ from dstack_runner.server import Server, persist
 log = logging.getLogger(__name__)
 BATCH = 1000
 EVERY_S = 1.0
+SETTLE_S = 0.1  # a step over sooner than this is not worth a call, except the one that says that the job runs
 
 
 class Reporter:
@@ -71,6 +72,7 @@ class Reporter:
                 with self._change:
                     if self._state is None and not self._closing:
                         self._change.wait(EVERY_S)
+                    self._change.wait_for(self._is_worth_telling, SETTLE_S)
                     state, self._state = self._state, None
                     closing = self._closing
                 if state is not None and not (closing and self._has_run_told):
@@ -84,6 +86,9 @@ class Reporter:
             self._on_lost()
         except DstackError as error:
             log.warning("attempt %s: reports ended: %s", self._attempt, error.message)
+
+    def _is_worth_telling(self) -> bool:
+        return self._closing or self._state is None or self._state.state is AttemptState.RUNNING
 
     def _send_points(self) -> None:
         while self._points:

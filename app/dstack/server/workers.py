@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -23,16 +24,19 @@ from dstack.server.web.disk_space import disk_problem
 from dstack.server.wiring import Wiring
 
 log = logging.getLogger(__name__)
+_LONGEST_REST_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """`one_pass` runs when `topic` is published, and at least every `every_s` seconds."""
+    """`one_pass` runs when `topic` is published, and at least every `every_s` seconds. `share` is the part of the time
+    it may take: below 1 it rests between passes, so that what is marked again and again is rendered once for many."""
 
     name: str
     topic: str
     every_s: float
     one_pass: Callable[[], Awaitable[None]]
+    share: float = 1.0
 
 
 def make_workers(wiring: Wiring) -> list[Worker]:
@@ -55,7 +59,7 @@ def make_workers(wiring: Wiring) -> list[Worker]:
     return [
         Worker("deliveries", DELIVERIES, 30.0, handle_deliveries),
         Worker("assign", QUEUE, 5.0, assign),
-        Worker("notes", OUTBOX, 15.0, notes),
+        Worker("notes", OUTBOX, 15.0, notes, share=0.2),
     ]
 
 
@@ -63,6 +67,7 @@ async def run_worker(wiring: Wiring, worker: Worker) -> None:
     """For ever; cancelled at the server's stop."""
     with wiring.bus.listen(worker.topic) as event:
         while True:
+            began = time.monotonic()
             try:
                 await worker.one_pass()
             except DstackError as error:
@@ -71,6 +76,7 @@ async def run_worker(wiring: Wiring, worker: Worker) -> None:
             except Exception:
                 log.exception("%s: a pass broke", worker.name, extra={"action": worker.name})
                 await asyncio.sleep(1)
+            await asyncio.sleep(min(_LONGEST_REST_S, (time.monotonic() - began) * (1 / worker.share - 1)))
             await wait_for(event, worker.every_s)
 
 

@@ -69,7 +69,8 @@ def runs_of_group(session: Session, group_id: int) -> Sequence[Run]:
 
 def states_in_group(session: Session, group_id: int) -> Sequence[JobState]:
     """Each state that a run of the group is in, once: a group may have hundreds of runs, and this is asked often."""
-    return session.exec(select(Run.state).where(Run.group_id == group_id).distinct()).all()
+    states = session.exec(select(Run.state).where(Run.group_id == group_id).distinct()).all()
+    return [JobState(state) for state in states]
 
 
 def runs_needed_by(session: Session, run_id: int) -> Sequence[Run]:

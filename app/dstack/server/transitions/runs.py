@@ -17,8 +17,8 @@ from dstack.server.store.runs import (
     open_runs_of_concurrency_group,
     run_by_id,
     runs_needed_by,
-    runs_of_group,
     runs_that_need,
+    states_in_group,
 )
 from dstack.server.transitions.tags import move_tag
 from dstack.wire.states import JobState, Reason
@@ -82,7 +82,7 @@ def _say_why(run: Run, jobs: Sequence[JobRow]) -> None:
 def _settle_group(session: Session, group_id: int) -> None:
     group = session.get(Group, group_id)
     assert group is not None
-    group.state = fold(run.state for run in runs_of_group(session, group_id))
+    group.state = fold(states_in_group(session, group_id))
     session.add(group)
 
 
