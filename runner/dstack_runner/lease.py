@@ -104,8 +104,11 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         wait_s = self._every_s
-        while not self._closed.wait(wait_s):
-            wait_s = self._every_s if self._renew_safely() else min(RETRY_S, self._every_s)
+        while not self._closed.is_set():
+            self._wake.wait(wait_s)
+            self._wake.clear()
+            if not self._closed.is_set():
+                wait_s = self._every_s if self._renew_safely() else min(RETRY_S, self._every_s)
 
     def _renew_safely(self) -> bool:
         try:
