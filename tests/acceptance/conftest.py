@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,7 +68,7 @@ def repository(request: pytest.FixtureRequest) -> Callable[..., Repository]:
     """Make a working tree of a repo named after the test."""
 
     def make(site: Site, name: str = "") -> Repository:
-        words = request.node.name.removeprefix("test_").replace("[", "-").replace("]", "")
-        return Repository(site, name or f"local/{words[:60].rstrip('-.')}")
+        words = re.sub(r"[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
+        return Repository(site, name or f"local/{words[:60].strip('-')}")
 
     return make

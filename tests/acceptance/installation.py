@@ -33,9 +33,7 @@ class Site:
         self.home = root / "home"
         self.home.mkdir()
         (self.home / "gitconfig").write_text("[user]\nname = T\nemail = t@example.org\n[init]\ndefaultBranch = main\n")
-        self.env = own_env(
-            self.home, DSTACK_SERVER=self.server.url, DSTACK_TOKEN=ADMIN_TOKEN, DSTACK_DEBUG="1"
-        )
+        self.env = own_env(self.home, DSTACK_SERVER=self.server.url, DSTACK_TOKEN=ADMIN_TOKEN, DSTACK_DEBUG="1")
         self._http = requests.Session()
         self._http.trust_env = False
 

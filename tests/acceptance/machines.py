@@ -76,8 +76,7 @@ class Machine:
         assert not self.is_running
         with open(self.log, "ab") as output:
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *self._argv] if _HAS_SETPRIV else self._argv,
-                env=self.env | env, cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                self._argv, env=self.env | env, cwd="/", stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=True,
             )  # fmt: skip
 
@@ -146,13 +145,3 @@ class Runner(Machine):
             DSTACK_RUNNER_DATA=str(self.data), DSTACK_RUNNER_SLOTS=str(slots),
         )  # fmt: skip
         super().__init__(name, ["dstack_runner", "start"], base | env, root / f"{name}.log")
-
-
-def _has_setpriv() -> bool:
-    try:
-        return subprocess.run(["setpriv", "--pdeathsig", "KILL", "true"], capture_output=True).returncode == 0
-    except FileNotFoundError:
-        return False
-
-
-_HAS_SETPRIV = _has_setpriv()

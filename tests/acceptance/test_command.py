@@ -107,7 +107,12 @@ def test_the_working_tree_is_shipped_as_it_is(shared: Site, tree: Repository) ->
     (tree.path / "gone").unlink()
     status = tree.git("status", "--porcelain")
     done = shared.cli("run", "show", cwd=tree.path)
-    assert [line for line in done.stdout.splitlines() if not line.startswith("dstack:")] == ["changed", "untracked", "a", "b"]
+    assert [line for line in done.stdout.splitlines() if not line.startswith("dstack:")] == [
+        "changed",
+        "untracked",
+        "a",
+        "b",
+    ]
     assert (tree.git("status", "--porcelain"), tree.git("rev-parse", "HEAD")) == (status, before)
     assert tree.git("for-each-ref", "--format=%(refname)") == "refs/heads/main"
     run = last_run(shared, tree)
@@ -115,9 +120,13 @@ def test_the_working_tree_is_shipped_as_it_is(shared: Site, tree: Repository) ->
 
 
 def test_a_provider_runs_without_an_entry(shared: Site, tree: Repository) -> None:
-    script = "import os, sys\nprint(sys.argv[1:], os.environ['K'])\nos.mkdir('model'); open('model/w', 'w').write('1')\n"
+    script = (
+        "import os, sys\nprint(sys.argv[1:], os.environ['K'])\nos.mkdir('model'); open('model/w', 'w').write('1')\n"
+    )
     tree.commit({"train.py": script})
-    done = shared.cli("run", "python", "-a", "model", "-e", "K=V W", "train.py", "--epochs", "3", "@/etc/passwd", cwd=tree.path)
+    done = shared.cli(
+        "run", "python", "-a", "model", "-e", "K=V W", "train.py", "--epochs", "3", "@/etc/passwd", cwd=tree.path
+    )
     assert "['--epochs', '3', '@/etc/passwd'] V W\n" in done.stdout
     assert last_run(shared, tree)["jobs"][0]["artifacts"][0]["path"] == "model"
     assert shared.cli("run", "bash", "echo $((6 * 7))", cwd=tree.path).stdout == "42\n"
@@ -145,7 +154,12 @@ def test_a_secret_reaches_only_jobs_that_name_it_and_stays_out_of_everything_sto
 ) -> None:
     tree.push_workflow("true")
     done = subprocess.run(
-        [*_dstack(), "secrets", "set", "KEY"], cwd=tree.path, env=shared.env, input=CANARY, text=True, capture_output=True
+        [*_dstack(), "secrets", "set", "KEY"],
+        cwd=tree.path,
+        env=shared.env,
+        input=CANARY,
+        text=True,
+        capture_output=True,
     )
     assert done.returncode == 0, done.stderr
     assert [secret["name"] for secret in shared.cli_json("secrets", cwd=tree.path)] == ["KEY"]

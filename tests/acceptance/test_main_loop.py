@@ -92,11 +92,24 @@ def test_the_list_of_runs_can_be_rebuilt_from_the_notes_alone(
     shared: Site, repository: Callable[..., Repository]
 ) -> None:
     tree = repository(shared)
-    good = tree.push_workflow("mkdir out; echo 1 > out/x; echo '{\"f1\": 0.5}' > m.json", "artifacts: [out]\nmetrics: m.json\ntag: best")
+    good = tree.push_workflow(
+        "mkdir out; echo 1 > out/x; echo '{\"f1\": 0.5}' > m.json", "artifacts: [out]\nmetrics: m.json\ntag: best"
+    )
     shared.wait(good)
     bad = tree.push_workflow("exit 4", name="other")
     shared.wait(bad)
-    fields = ("name", "workflow", "state", "reason", "trigger", "variables", "metrics", "tags", "started_at", "finished_at")
+    fields = (
+        "name",
+        "workflow",
+        "state",
+        "reason",
+        "trigger",
+        "variables",
+        "metrics",
+        "tags",
+        "started_at",
+        "finished_at",
+    )
 
     def rebuilt() -> list[dict[str, object]]:
         tree.git("fetch", "-q", "dstack", "+refs/notes/*:refs/notes/*")
@@ -108,7 +121,9 @@ def test_the_list_of_runs_can_be_rebuilt_from_the_notes_alone(
     shown = shared.cli_json("runs", "--repo", tree.name)
     expected = [{"sha": run["sha"], **{key: run[key] for key in fields}} for run in shown]
     assert [run["name"] for run in expected] == [bad, good] and expected[1]["tags"] == ["best"]
-    until(lambda: tree.git("ls-remote", "dstack", "refs/notes/dstack") and rebuilt() == expected, 20, "the notes tell all")
+    until(
+        lambda: tree.git("ls-remote", "dstack", "refs/notes/dstack") and rebuilt() == expected, 20, "the notes tell all"
+    )
 
 
 def test_a_listing_has_the_keys_that_others_build_on(shared: Site, repository: Callable[..., Repository]) -> None:

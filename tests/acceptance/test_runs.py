@@ -26,16 +26,22 @@ def test_a_failure_skips_what_needs_it(shared: Site, tree: Repository) -> None:
 
 
 def test_a_timeout_ends_a_job(shared: Site, tree: Repository) -> None:
-    name = tree.push_workflow("mkdir out; echo 1 > out/x; sleep 60", "timeout: 1s\nstop-grace: 1s\nartifacts: [{path: out, when: always}]")
+    name = tree.push_workflow(
+        "mkdir out; echo 1 > out/x; sleep 60", "timeout: 1s\nstop-grace: 1s\nartifacts: [{path: out, when: always}]"
+    )
     run = shared.wait(name)
     assert (run["state"], run["reason"]) == ("failed", "timeout")
     assert run["jobs"][0]["artifacts"][0]["path"] == "out"
 
 
 def test_a_newer_run_of_a_concurrency_group_takes_the_place_of_one_that_waits(shared: Site, tree: Repository) -> None:
-    names = [tree.push_workflow("echo up; sleep 60", "concurrency: one\nstop-grace: 1s", message=str(n)) for n in range(1)]
+    names = [
+        tree.push_workflow("echo up; sleep 60", "concurrency: one\nstop-grace: 1s", message=str(n)) for n in range(1)
+    ]
     shared.until_logged(names[0], "up")
-    names += [tree.push_workflow("echo up; sleep 60", "concurrency: one\nstop-grace: 1s", message=str(n)) for n in (1, 2)]
+    names += [
+        tree.push_workflow("echo up; sleep 60", "concurrency: one\nstop-grace: 1s", message=str(n)) for n in (1, 2)
+    ]
     second = shared.wait(names[1])
     assert (second["state"], second["reason"], second["jobs"][0]["message"]) == ("stopped", "superseded_by", names[2])
     assert [shared.run(name)["state"] for name in (names[0], names[2])] == ["running", "waiting"]
@@ -48,7 +54,12 @@ def test_a_newer_run_of_a_concurrency_group_takes_the_place_of_one_that_waits(sh
 
 
 def test_a_restart_repeats_a_run_as_it_was(shared: Site, tree: Repository) -> None:
-    tree.commit({".dstack/workflows.yaml": bash_workflow("job", "echo lr=$LR"), ".dstack/variables.yaml": "variables: {job: {lr: 1}}"})
+    tree.commit(
+        {
+            ".dstack/workflows.yaml": bash_workflow("job", "echo lr=$LR"),
+            ".dstack/variables.yaml": "variables: {job: {lr: 1}}",
+        }
+    )
     done = shared.cli("run", "job", "--lr", "3e-4", cwd=tree.path)
     assert done.stdout == "lr=3e-4\n"
     name = shared.runs(repo=tree.name)[0]["name"]
