@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 # Topics with one fixed name; the rest are built by the functions below.
 QUEUE = "queue"  # something to assign, or a machine to assign it to
@@ -52,7 +52,8 @@ class Bus:
     def publish(self, topics: Iterable[str]) -> None:
         names = tuple(topics)
         if names and self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake, names)
+            with suppress(RuntimeError):  # it closed this very moment: nobody waits any more
+                self._loop.call_soon_threadsafe(self._wake, names)
 
     @contextmanager
     def listen(self, *topics: str) -> Iterator[asyncio.Event]:

@@ -48,6 +48,7 @@ class Database:
         self._readers = _engine(path, read_only=True)
         self._units: queue.SimpleQueue[tuple[Unit[Any], Future[Any]] | None] = queue.SimpleQueue()
         self._closed = False
+        self._closing = threading.Lock()
         self._thread = threading.Thread(target=self._write_loop, name="dstack-writer", daemon=True)
         self._thread.start()
 
@@ -57,10 +58,12 @@ class Database:
         return self._writer
 
     def submit(self, unit: Unit[T]) -> Future[T]:
+        """Queue a unit. A future cancelled before its unit begins takes the unit with it; later it is too late."""
         future: Future[T] = Future()
-        if self._closed:
-            raise Unavailable("the server is stopping")
-        self._units.put((unit, future))
+        with self._closing:  # a unit put behind the end would never be answered
+            if self._closed:
+                raise Unavailable("the server is stopping")
+            self._units.put((unit, future))
         return future
 
     def write(self, unit: Unit[T]) -> T:
@@ -80,10 +83,11 @@ class Database:
 
     def close(self) -> None:
         """Finish the units already submitted, then close."""
-        if self._closed:
-            return
-        self._closed = True
-        self._units.put(None)
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            self._units.put(None)
         self._thread.join()
         self._readers.dispose()
         self._writer.dispose()  # the last connection to close checkpoints and removes the WAL
@@ -99,6 +103,8 @@ class Database:
                     break
                 item = self._units.get()
             stopping = item is None
+            # From here on a caller that goes away cannot cancel: the answer of a unit that runs always has a taker.
+            batch = [(unit, future) for unit, future in batch if future.set_running_or_notify_cancel()]
             if batch:
                 self._run_together(batch)
 
@@ -112,6 +118,8 @@ class Database:
                     try:
                         result = self._run_one(session, unit, alone=len(batch) == 1)
                     except BaseException as error:  # noqa: BLE001 - handed to the caller, whatever it is
+                        if len(batch) > 1:
+                            _check_goes_on(session, error)
                         future.set_exception(_translate(error))
                     else:
                         done.append((future, result))
@@ -120,8 +128,9 @@ class Database:
                 session.commit()
         except BaseException as error:
             log.exception("a commit failed", extra={"action": "commit"})
-            for future, _ in done:
-                future.set_exception(_translate(error))
+            for _, future in batch:
+                if not future.done():
+                    future.set_exception(_translate(error))
             return
         for future, result in done:
             future.set_result(result)
@@ -137,6 +146,14 @@ class Database:
                 raise
         with session.begin_nested():
             return unit(session)
+
+
+def _check_goes_on(session: Session, error: BaseException) -> None:
+    """A disk that refuses may make SQLite give up the whole transaction, not the one statement: what the units before
+    have written is gone with it, and nobody may be told otherwise. Raises Unavailable for all of them then."""
+    raw = session.connection().connection.dbapi_connection
+    if not isinstance(raw, sqlite3.Connection) or not raw.in_transaction:
+        raise Unavailable("the database gave up a transaction", "Check the disk of the data folder.") from error
 
 
 def _translate(error: BaseException) -> BaseException:
