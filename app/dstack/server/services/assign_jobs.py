@@ -8,13 +8,15 @@ from dstack.server.bus import runner_topic
 from dstack.server.clock import Clock
 from dstack.server.decide.assign import Holding, Machine, Placement, QueuedJob, assign
 from dstack.server.decide.states import Event
-from dstack.server.models import Attempt, JobRow, Offer
+from dstack.server.models import Attempt, Offer
 from dstack.server.store.attempts import all_offers, live_attempts, offers_expired
 from dstack.server.store.database import wake
-from dstack.server.store.jobs import job_by_id, jobs_queued
+from dstack.server.store.jobs import Queued, job_by_id, jobs_queued
 from dstack.server.store.runners import list_runners, runner_by_id
 from dstack.server.store.runs import run_by_id
 from dstack.server.transitions.jobs import move_job
+from dstack.wire.codec import from_dict
+from dstack.wire.job import Job
 from dstack.wire.runner import OFFER_S
 
 
@@ -30,24 +32,30 @@ def assign_jobs(session: Session, clock: Clock) -> int:
     queued = jobs_queued(session, now)
     if not queued:
         return 0
-    jobs = {job.id or 0: job for job in queued}
+    jobs = {job.id: job for job in queued}
     offers = 0
     for decision in assign([_queued(session, job) for job in queued], _machines(session, now)):
         if isinstance(decision, Placement):
-            _offer(session, jobs[decision.job], decision, clock, now)
+            _offer(session, decision, clock, now)
             offers += 1
-        elif jobs[decision.job].waits_for != decision.why:
-            jobs[decision.job].waits_for = decision.why
-            session.add(jobs[decision.job])
+        else:
+            _say_why(session, jobs[decision.job], decision.why)
     return offers
 
 
-def _queued(session: Session, job: JobRow) -> QueuedJob:
-    needs = job.read_spec().resources
-    return QueuedJob(job.id or 0, needs, _without_gpus(session, job, needs.gpu.count) if needs.gpu.count else "")
+def _say_why(session: Session, queued: Queued, why: str) -> None:
+    if queued.waits_for != why:
+        job = job_by_id(session, queued.id)
+        job.waits_for = why
+        session.add(job)
 
 
-def _without_gpus(session: Session, job: JobRow, count: int) -> str:
+def _queued(session: Session, job: Queued) -> QueuedJob:
+    needs = from_dict(Job, job.spec).resources
+    return QueuedJob(job.id, needs, _without_gpus(session, job, needs.gpu.count) if needs.gpu.count else "")
+
+
+def _without_gpus(session: Session, job: Queued, count: int) -> str:
     """The command that runs the workflow without GPUs, where one of its variables says how many."""
     run = run_by_id(session, job.run_id)
     names = [name for name, value in run.variables.items() if "gpu" in name.lower() and value == str(count)]
@@ -62,7 +70,7 @@ def _doubt(session: Session, stale: Offer, now: float) -> None:
         session.add(runner)
 
 
-def _offer(session: Session, job: JobRow, placement: Placement, clock: Clock, now: float) -> None:
+def _offer(session: Session, placement: Placement, clock: Clock, now: float) -> None:
     session.add(
         Offer(
             id=clock.new_id(),
@@ -72,7 +80,7 @@ def _offer(session: Session, job: JobRow, placement: Placement, clock: Clock, no
             expires_at=now + OFFER_S,
         )
     )
-    move_job(session, job, Event.OFFER, now=now)
+    move_job(session, job_by_id(session, placement.job), Event.OFFER, now=now)
     wake(session, runner_topic(placement.runner))
 
 
@@ -94,6 +102,4 @@ def _machines(session: Session, now: float) -> list[Machine]:
 def explain_full_disk(session: Session, problem: str, now: float) -> None:
     """No offers are made; every queued job says why."""
     for job in jobs_queued(session, now):
-        if job.waits_for != problem:
-            job.waits_for = problem
-            session.add(job)
+        _say_why(session, job, problem)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from sqlmodel import Session, col, select
 
@@ -28,13 +30,24 @@ def jobs_of_runs(session: Session, run_ids: Sequence[int]) -> Sequence[JobRow]:
     ).all()
 
 
-def jobs_queued(session: Session, now: float) -> Sequence[JobRow]:
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """What assigning must know of a job. The queue is read at every change, so whole rows of it would be too dear."""
+
+    id: int
+    run_id: int
+    spec: dict[str, Any]
+    waits_for: str
+
+
+def jobs_queued(session: Session, now: float) -> Sequence[Queued]:
     """Jobs ready for a machine, in queue order: a retried job keeps its place, so it is ahead of newer ones."""
-    return session.exec(
-        select(JobRow)
+    rows = session.exec(
+        select(JobRow.id, JobRow.run_id, JobRow.spec, JobRow.waits_for)
         .where(
             JobRow.state == JobState.QUEUED,
             col(JobRow.not_before).is_(None) | (col(JobRow.not_before) <= now),
         )
         .order_by(col(JobRow.queued_at), col(JobRow.id))
     ).all()
+    return [Queued(job_id or 0, run_id, dict(spec), waits_for) for job_id, run_id, spec, waits_for in rows]
