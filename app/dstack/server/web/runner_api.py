@@ -8,16 +8,17 @@ import time
 from sqlmodel import Session
 from starlette.concurrency import run_in_threadpool
 
-from dstack.errors import Conflict
+from dstack.errors import Conflict, NotSignedIn
 from dstack.server.bus import log_topic, runner_topic, wait_for
 from dstack.server.failpoints import reach
-from dstack.server.models import Attempt
+from dstack.server.models import Attempt, Runner
 from dstack.server.services.accept_offer import Refused, accept_offer
 from dstack.server.services.hold_lease import held_attempt, renew_leases, stops_for
 from dstack.server.services.register_runner import register_runner, see_runner
 from dstack.server.services.report_attempt import finish_attempt, record_metrics, report_state
 from dstack.server.store.attempts import offers_of_runner
 from dstack.server.store.jobs import job_by_id
+from dstack.server.store.runners import runner_by_id
 from dstack.server.store.runs import run_by_id
 from dstack.server.web.access import Audience, the_runner
 from dstack.server.web.operation import Call, Operations
@@ -39,7 +40,7 @@ from dstack.wire.runner import (
 
 operations = Operations()
 _AGAIN_S = 3.0  # an offer or stop that a runner was told of is told again after this, in case the answer was lost
-_SEEN_EVERY_S = 10.0
+_FINISH_BYTES = 16 * 1024 * 1024  # the job list of a custom provider may have 4 million characters, as JSON in JSON
 
 
 @operations.add("POST", "/api/v1/runners", Audience.REGISTRAR, takes=Registration, gives=Registered, status=201)
@@ -73,7 +74,7 @@ async def poll(call: Call) -> Polled:
     wiring, runner, body = call.wiring, the_runner(call.caller), call.body
     now = wiring.clock.now()
     await wiring.db.write_async(
-        lambda s: see_runner(s, s.merge(runner), body.capacity, draining=body.draining, now=now)
+        lambda s: see_runner(s, _still_known(s, call), body.capacity, draining=body.draining, now=now)
     )
     deadline = asyncio.get_running_loop().time() + (min(body.wait_s, POLL_S) if body.wait_s > 0 else 0)
     with wiring.bus.listen(runner_topic(runner.id or 0)) as event:
@@ -103,14 +104,20 @@ def _run_name(session: Session, job_id: int) -> str:
     return run_by_id(session, job_by_id(session, job_id).run_id).name
 
 
+def _still_known(session: Session, call: Call) -> Runner:
+    """The caller's row as it stands now. Raises NotSignedIn when it was removed since its token was looked up."""
+    runner = runner_by_id(session, the_runner(call.caller).id or 0)
+    if runner is None or runner.last_seen_at == 0:
+        raise NotSignedIn("this runner was removed", "Register it again.")
+    return runner
+
+
 @operations.add("POST", "/api/v1/runner/renew", Audience.RUNNER, takes=Renewal, gives=Renewed)
 async def renew(call: Call) -> Renewed:
     """Gives every attempt still held a fresh term."""
     wiring, now = call.wiring, call.wiring.clock.now()
     return await wiring.db.write_async(
-        lambda s: renew_leases(
-            s, s.merge(the_runner(call.caller)), call.body.leases, wiring.vault, now, wiring.settings.lease_s
-        )
+        lambda s: renew_leases(s, _still_known(s, call), call.body.leases, wiring.vault, now, wiring.settings.lease_s)
     )
 
 
@@ -147,10 +154,12 @@ async def metrics(call: Call) -> None:
     await call.wiring.db.write_async(lambda s: record_metrics(s, held(s, call), call.body, now))
 
 
-@operations.add("POST", "/api/v1/attempts/{attempt}/finish", Audience.RUNNER, takes=Finish)
+@operations.add("POST", "/api/v1/attempts/{attempt}/finish", Audience.RUNNER, takes=Finish, limit=_FINISH_BYTES)
 async def finish(call: Call) -> None:
     """The attempt's end. Sent again after it was taken, it is answered the same."""
     wiring, attempt_id, now = call.wiring, call.path("attempt"), call.wiring.clock.now()
+    if wiring.db.read(lambda s: _is_told(s, call)):
+        return
     await run_in_threadpool(wiring.logs.finish, attempt_id)
     await wiring.db.write_async(lambda s: _finish_once(s, call, now))
     reach("finish-before-reply")
@@ -158,6 +167,12 @@ async def finish(call: Call) -> None:
 
 
 def _finish_once(session: Session, call: Call, now: float) -> None:
+    if not _is_told(session, call):
+        finish_attempt(session, held(session, call), call.body, now)
+
+
+def _is_told(session: Session, call: Call) -> bool:
+    """Whether this very end was taken before. Raises NotFound and LeaseLost for one that may not be told."""
     attempt = session.get(Attempt, call.path("attempt"))
     lease = call.request.headers.get(LEASE_HEADER, "")
     is_repeated = (
@@ -167,6 +182,6 @@ def _finish_once(session: Session, call: Call, now: float) -> None:
         and attempt.state is call.body.state
         and call.wiring.vault.is_lease(attempt.id, lease)
     )
-    if is_repeated:
-        return
-    finish_attempt(session, held(session, call), call.body, now)
+    if not is_repeated:
+        held(session, call)
+    return is_repeated
