@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -11,8 +11,8 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Mount, Route, Router
-from starlette.types import ASGIApp
+from starlette.routing import BaseRoute, Match, Mount, Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dstack.errors import DstackError
 from dstack.server.services.hold_lease import grant_fresh_terms
@@ -91,13 +91,27 @@ def _routes(wiring: Wiring, remote: GitRemote) -> list[BaseRoute]:
     async def no_page(request: Request) -> Response:
         raise HTTPException(404)
 
+    api = make_routes(ALL_OPERATIONS, wiring)
     return [
         Route("/healthz", healthz),
         Route("/api/openapi.json", openapi),
         Route("/wheels/{name}", get_wheel),
-        *make_routes(ALL_OPERATIONS, wiring),
-        Mount("/api", Router(redirect_slashes=False)),
+        *api,
+        Mount("/api", Router(redirect_slashes=False, default=_no_operation(api))),
         Mount("/git", remote),
         *pages.routes(),
         Route("/{path:path}", pages.shell.edge(no_page)),
     ]
+
+
+def _no_operation(api: Sequence[Route]) -> ASGIApp:
+    """What the rest of `/api` answers: 405 for an address that has other methods, else 404, both as JSON."""
+
+    async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+        asked = {**scope, "root_path": ""}
+        methods = {m for route in api if route.matches(asked)[0] is Match.PARTIAL for m in route.methods or ()}
+        if methods:
+            raise HTTPException(405, headers={"Allow": ", ".join(sorted(methods))})
+        raise HTTPException(404)
+
+    return refuse

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection
@@ -19,6 +19,7 @@ from typing import Any
 import requests
 import uvicorn
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 
 from dstack.server.asgi import make_app
 from dstack.server.bootstrap import start
@@ -88,7 +89,7 @@ class Api:
     clock: MovableClock
     http: requests.Session
     folder: Path
-    app: Starlette
+    routes: Sequence[BaseRoute]
 
     def call(self, method: str, path: str, token: str | None = ADMIN_TOKEN, **more: Any) -> requests.Response:
         headers = dict(more.pop("headers", {}))
@@ -333,6 +334,13 @@ class WorkingCopy:
         return self.api.ok("GET", f"/api/v1/runs?repo={self.repo}&limit=500")["runs"]
 
 
+def routes_of(app: Any) -> Sequence[BaseRoute]:
+    """Those of the application inside whatever wraps it."""
+    while not isinstance(app, Starlette):
+        app = app._app
+    return app.routes
+
+
 @contextmanager
 def serve(folder: Path, **settings: Any) -> Iterator[Api]:
     """The whole server on its own data folder and port, until the end of the block."""
@@ -350,7 +358,7 @@ def serve(folder: Path, **settings: Any) -> Iterator[Api]:
                 wait_for(lambda: server.started)
                 with requests.Session() as http:
                     http.trust_env = False
-                    yield Api(f"http://127.0.0.1:{port}", started.wiring, clock, http, folder, app)
+                    yield Api(f"http://127.0.0.1:{port}", started.wiring, clock, http, folder, routes_of(app))
             finally:
                 bus = started.wiring.bus
                 if bus._loop is not None:

@@ -97,7 +97,7 @@ def test_every_route_below_the_api_is_an_operation(api: Api) -> None:
     assert len(listed) == len(ALL_OPERATIONS)
     routed = {
         (method, route.path)
-        for route in api.app.routes
+        for route in api.routes
         if isinstance(route, Route) and route.path.startswith("/api/")
         for method in route.methods or ()
         if method != "HEAD"
@@ -112,11 +112,11 @@ OPEN_PAGES = {"/healthz", "/api/openapi.json", "/wheels/{name}", "/badge/{owner}
 def test_every_page_sends_strangers_to_the_sign_in(api: Api, callers: Callers) -> None:
     pages = [
         route
-        for route in api.app.routes
+        for route in api.routes
         if isinstance(route, Route) and not route.path.startswith("/api/") and route.path != "/{path:path}"
     ]
     assert len(pages) > 12
-    assert {r.path for r in api.app.routes if isinstance(r, Mount)} == {"/api", "/git", "/static"}
+    assert {r.path for r in api.routes if isinstance(r, Mount)} == {"/api", "/git", "/static"}
     for route in pages:
         if route.path in OPEN_PAGES:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from dstack.errors import Invalid
 from dstack.server.models import Attempt, Run
 from dstack.server.store.attempts import attempts_of_jobs
 from dstack.server.store.jobs import jobs_of_runs
@@ -21,9 +22,16 @@ from dstack.wire.manifest import decode_manifest
 
 _FRESH_S = 24 * 3600  # a blob this young may belong to an artifact still being saved
 
+MAX_DAYS = 36500
+
 
 def prune(wiring: Wiring, request: PruneRequest) -> PruneView:
-    """Tagged runs, runs that others were given artifacts from, and unfinished ones are kept whatever their age."""
+    """Tagged runs, runs that others were given artifacts from, and unfinished ones are kept whatever their age.
+
+    Raises Invalid for an age that cannot be.
+    """
+    if not 0 <= request.days <= MAX_DAYS:
+        raise Invalid(f"days must be 0 to {MAX_DAYS}")
     now = wiring.clock.now()
     runs = wiring.db.read(lambda s: prunable_runs(s, now - request.days * 86400))
     ids = [run.id or 0 for run in runs]
