@@ -36,7 +36,7 @@ class Vault:
         try:
             nonce, ciphertext = secret.sealed[:_NONCE], secret.sealed[_NONCE:]
             return self._aead.decrypt(nonce, ciphertext, _bound_to(secret.repo_id, secret.name)).decode()
-        except InvalidTag:
+        except (InvalidTag, ValueError):  # the latter for bytes too short to have been sealed at all
             raise Invalid(
                 f"secret {secret.name} cannot be opened: it was sealed with another key",
                 f"Set it again: `dstack secrets set {secret.name}`.",
