@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container
+from dataclasses import replace
 from pathlib import Path
 
 from dstack.errors import DstackError
@@ -22,13 +23,22 @@ log = logging.getLogger(__name__)
 
 
 class Artifacts:
-    """Waits for a server that is away as long as the lease lasts; `say` tells the job's log that it does."""
+    """Waits for a server that is away as long as the lease lasts; `say` writes to the job's log. `show` hides the
+    job's secrets in a text that goes to the server."""
 
-    def __init__(self, api: ContentApi, cache: BlobCache, control: Control, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        api: ContentApi,
+        cache: BlobCache,
+        control: Control,
+        say: Callable[[str], None],
+        show: Callable[[str], str] = lambda text: text,
+    ) -> None:
         self._api = api
         self._cache = cache
         self._control = control
         self._say = say
+        self._show = show
 
     def mount(self, item: Input, checkout: Path, user: JobUser | None) -> None:
         """Put an artifact into the checkout. Raises Invalid, NotFound, or what the server last said."""
@@ -46,6 +56,7 @@ class Artifacts:
     def save(self, checkout: Path, path: str, tracked: Container[str]) -> tuple[ArtifactSaved, tuple[str, ...]]:
         """Store what `path` names; what was left out and why."""
         found = scan(checkout, path, tracked)
+        found = replace(found, skipped=tuple(map(self._show, found.skipped)))
         saved = save(self._api, found, give_up=self._control.lost, on_wait=self._on_wait)
         return saved.artifact, found.skipped
 

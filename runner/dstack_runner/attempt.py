@@ -18,7 +18,6 @@ from dstack_runner.executors.base import Executor, JobUser, Launch, Limits
 from dstack_runner.interpreters import own_interpreter
 from dstack_runner.jobenv import base_env
 from dstack_runner.joblog import JobLog
-from dstack_runner.mask import Masker
 from dstack_runner.workspace import Workspaces, give
 
 
@@ -100,11 +99,6 @@ class Attempt:
         return base_env(
             self.machine, home=self.places.home, tmp=tmp, own_prefix=sys.prefix, python=own_interpreter().executable
         )
-
-    def mask(self, text: str) -> str:
-        """A text of the job's without the values of its secrets."""
-        masker = Masker(self.order.secrets.values())
-        return (masker.feed(text.encode()) + masker.flush()).decode("utf-8", "replace")
 
     def own(self, folder: Path) -> Path:
         """Hand a folder to the job's user, where it has one."""

@@ -9,10 +9,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dstack.errors import Conflict, DstackError, LeaseLost, NotFound, OffsetMismatch
+from dstack.errors import Conflict, DstackError, Invalid, LeaseLost, Malformed, NotFound, OffsetMismatch, TooLarge
 from dstack.wire.runner import LEASE_HEADER, Finish, MetricPoint, Order, StateReport, Stop
 from dstack.wire.states import AttemptState, Reason
 from dstack_runner.artifacts import Artifacts
@@ -23,7 +23,7 @@ from dstack_runner.control import Control, Stopped
 from dstack_runner.executors.base import JobUser
 from dstack_runner.joblog import JobLog
 from dstack_runner.logs import LogSender, LogWriter
-from dstack_runner.mask import Masker
+from dstack_runner.mask import Masker, Words
 from dstack_runner.metrics import MetricsTail
 from dstack_runner.outcome import Outcome, StepFailed, failure_of, judge
 from dstack_runner.reports import Reporter
@@ -111,6 +111,7 @@ class Execution:
         self._user = user
         self._api = HttpContent(server.url, order.attempt, lambda: {**bearer(server.token), LEASE_HEADER: lease})
         self._spool = Spool(spools / f"{order.attempt}.log")
+        self._words = Words(order.secrets.values())
         self._log = JobLog(self._spool, LogWriter(Masker(order.secrets.values()), self._spool))
         self._sender = LogSender(_Watched(self._api, self._lose), self._spool, on_wait=_waiting)
         self._tail_guard = threading.Lock()
@@ -140,7 +141,7 @@ class Execution:
         places = Places(self._kit.workspaces.attempt_folder(self._order.attempt))
         attempt = Attempt(
             self._order, self._lease, self._kit, places, self._control, self._log, self._spool.path,
-            Artifacts(self._api, self._kit.blobs, self._control, self._log.say), self._user,
+            Artifacts(self._api, self._kit.blobs, self._control, self._log.say, self._words.show), self._user,
         )  # fmt: skip
         for folder in (places.home, places.tmp, places.out):
             folder.mkdir(mode=0o700)
@@ -155,7 +156,8 @@ class Execution:
 
     def _collect(self, tail: MetricsTail, *, last: bool = False) -> tuple[MetricPoint, ...]:
         with self._tail_guard:
-            return tail.collect(time.time(), last=last)
+            points = tail.collect(time.time(), last=last)
+        return tuple(replace(point, name=self._words.show(point.name)) for point in points)
 
     def _complain(self, tail: MetricsTail) -> None:
         for problem in tail.problems:
@@ -179,11 +181,11 @@ class Execution:
             finish = Finish(
                 state=outcome.state,
                 reason=outcome.reason,
-                message=outcome.message.encode("utf-8", "replace").decode(),  # file names may hold any bytes
+                message=self._words.show(outcome.message),
                 exit_code=outcome.exit_code,
-                metrics=attempt.metrics if attempt else {},
-                report=attempt.report if attempt else "",
-                jobs=attempt.jobs if attempt else "",
+                metrics={self._words.show(k): v for k, v in attempt.metrics.items()} if attempt else {},
+                report=self._words.show(attempt.report) if attempt else "",
+                jobs=self._words.show(attempt.jobs) if attempt else "",
                 log_bytes=log_bytes,
                 machine_fault=outcome.machine_fault,
             )
@@ -212,7 +214,19 @@ def _waiting(error: DstackError) -> None:
 
 
 def send_finish(server: Server, attempt: str, lease: str, finish: Finish, give_up: threading.Event) -> None:
-    """Tell the end until it is acknowledged, or the server says that it is none of ours any more."""
+    """Tell the end until it is acknowledged, or the server says that it is none of ours any more. One that the server
+    cannot take is told without what the job left: untold, the attempt would be lost, and made anew in vain."""
+    refused = _try_finish(server, attempt, lease, finish, give_up)
+    if refused is not None:
+        message = f"the server did not take what the job left: {refused.message}"[:1000]
+        plain = Finish(AttemptState.FAILED, Reason.ARTIFACTS, message, log_bytes=finish.log_bytes)
+        _try_finish(server, attempt, lease, plain, give_up)
+
+
+def _try_finish(
+    server: Server, attempt: str, lease: str, finish: Finish, give_up: threading.Event
+) -> DstackError | None:
+    """The refusal, where it is the content of `finish` that is refused."""
     try:
         persist(
             lambda: server.finish(attempt, lease, finish),
@@ -223,6 +237,8 @@ def send_finish(server: Server, attempt: str, lease: str, finish: Finish, give_u
         log.warning("attempt %s: %s", attempt, error.message)
     except DstackError as error:
         log.error("attempt %s: its end was refused: %s", attempt, error.message)
+        return error if isinstance(error, (Invalid, Malformed, TooLarge)) else None
+    return None
 
 
 def tell_lost(server: Server, record: LiveRecord, spools: Path, give_up: threading.Event) -> None:

@@ -10,6 +10,7 @@ import base64
 import json
 import shlex
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
@@ -149,6 +150,20 @@ class Masker:
                 if any(len(form) > len(rest) and form.startswith(rest) for form in forms_here):
                     return at
         return len(held)
+
+
+class Words:
+    """Texts one by one: everything of a job that travels beside its log. May be asked from any thread."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self._masker = Masker(secrets)
+        self._lock = threading.Lock()
+
+    def show(self, text: str) -> str:
+        """The text without secret values, and fit to be sent: a file's name may hold bytes that are no text."""
+        data = text.encode("utf-8", "replace")
+        with self._lock:
+            return (self._masker.feed(data) + self._masker.flush()).decode("utf-8", "replace")
 
 
 def _spans(held: bytes, form: bytes) -> Iterator[tuple[int, int]]:

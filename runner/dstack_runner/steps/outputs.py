@@ -65,7 +65,7 @@ def _report(attempt: Attempt) -> None:
         attempt.log.say(f"report: {error.message}")
     else:
         text = data[:REPORT_LIMIT].decode("utf-8", "ignore" if len(data) > REPORT_LIMIT else "replace")
-        attempt.report = attempt.mask(text)
+        attempt.report = text
         if len(data) > REPORT_LIMIT:
             attempt.report += "\n\n(cut here: a report has 64 KB at most)\n"
 
