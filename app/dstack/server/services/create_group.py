@@ -15,7 +15,7 @@ from dstack.server.store.repos import repo_by_name
 from dstack.server.store.runs import open_runs_of_concurrency_group, run_by_key, run_by_name, runs_needed_by
 from dstack.server.store.tags import tag_by_name
 from dstack.server.transitions.jobs import move_job, stop_job
-from dstack.server.transitions.runs import is_ready, older_in_concurrency_group
+from dstack.server.transitions.runs import how_it_ended, is_ready, older_in_concurrency_group
 from dstack.wire.codec import to_dict
 from dstack.wire.states import JobState, Reason
 
@@ -25,11 +25,11 @@ class NameTaken(Conflict):
 
 
 def create_group(session: Session, plan: GroupPlan, now: float) -> list[Run]:
-    """Write the group. Runs whose key exists already are not made again; the answer holds only new ones.
-
-    Raises NameTaken when a name is in use.
+    """Write the group. Runs whose key exists already are not made again (new ones may need them); the answer holds
+    only new ones. Raises NameTaken when a name is in use.
     """
-    fresh = [run for run in plan.runs if run.key is None or run_by_key(session, run.key) is None]
+    earlier = {p.workflow: run for p in plan.runs if p.key is not None and (run := run_by_key(session, p.key))}
+    fresh = [run for run in plan.runs if run.workflow not in earlier]
     if not fresh:
         return []
     for run_plan in fresh:
@@ -45,7 +45,7 @@ def create_group(session: Session, plan: GroupPlan, now: float) -> list[Run]:
     assert repo is not None
     for run_plan in fresh:
         run = made[run_plan.workflow]
-        missing = _resolve_inputs(session, repo, run, run_plan, made)
+        missing = _resolve_inputs(session, repo, run, run_plan, earlier | made)
         if run_plan.problem:
             _fail(session, run, Reason.CONFIG, run_plan.problem, now)
         elif missing is not None:
@@ -159,11 +159,17 @@ def _supersede(session: Session, run: Run, run_plan: RunPlan, now: float) -> Non
 
 def _release_or_wait(session: Session, run: Run, now: float) -> None:
     jobs = [job for job in jobs_of_run(session, run.id or 0) if job.state is JobState.WAITING]
+    needed = runs_needed_by(session, run.id or 0)
+    # What it needs may have ended before there was anybody to tell: at its own making, or on an earlier push.
+    if ended := next((r for r in needed if r.state.is_final and r.state is not JobState.SUCCEEDED), None):
+        for job in jobs:
+            move_job(session, job, Event.SKIP, now=now, reason=Reason.DEPENDENCY_FAILED, message=how_it_ended(ended))
+        return
     if is_ready(session, run):
         for job in jobs:
             move_job(session, job, Event.RELEASE, now=now)
         return
-    names = [f"{r.workflow} ({r.name})" for r in runs_needed_by(session, run.id or 0) if not r.state.is_final]
+    names = [f"{r.workflow} ({r.name})" for r in needed if not r.state.is_final]
     names += [
         f"{r.workflow} ({r.name}) of the same concurrency group" for r in older_in_concurrency_group(session, run)
     ]

@@ -11,14 +11,19 @@ from dstack.server.models import Group, JobRow, Run, RunInput
 from dstack.server.store.jobs import jobs_of_run
 from dstack.server.store.runs import inputs_of_run, run_by_id, run_by_name
 from dstack.server.transitions.jobs import move_job
-from dstack.wire.states import JobState
+from dstack.server.transitions.runs import older_in_concurrency_group
+from dstack.wire.states import JobState, Reason
 
 
 def restart_run(session: Session, old: Run, *, by: str, clock: Clock) -> Run:
-    """The same commit, variables, jobs and inputs, as recorded. Raises Conflict while the old run goes on, and when
-    a run whose artifacts it needs has none to give."""
+    """The same commit, variables, jobs and inputs, as recorded; it too waits its turn in its concurrency group. Raises
+    Conflict while the old run goes on, and when the inputs it needs were never found or have nothing to give."""
     if not old.state.is_final:
         raise Conflict(f"{old.name} has not ended ({old.state.value})", f"`dstack stop {old.name}` first.")
+    if old.reason is Reason.NO_SUCH_TAG:
+        raise Conflict(
+            f"{old.name} never had its inputs: {old.message}", f"Start the workflow anew: `dstack run {old.workflow}`."
+        )
     for row in inputs_of_run(session, old.id or 0):
         source = run_by_id(session, row.source_id)
         if source.state is not JobState.SUCCEEDED:
@@ -62,8 +67,13 @@ def restart_run(session: Session, old: Run, *, by: str, clock: Clock) -> Run:
             )
         )
     session.flush()
+    older = older_in_concurrency_group(session, run)
     for job in jobs_of_run(session, run.id or 0):
-        move_job(session, job, Event.RELEASE, now=now)
+        if older:
+            job.waits_for = f"waits for {', '.join(other.name for other in older)} of the same concurrency group"
+            session.add(job)
+        else:
+            move_job(session, job, Event.RELEASE, now=now)
     return run
 
 

@@ -92,9 +92,9 @@ def _dependents(session: Session, ended: Run) -> list[FollowUp]:
         waiting = _waiting_jobs(session, run)
         if ended.state is JobState.STOPPED:
             reason = ended.reason or Reason.CANCELED_BY
-            follow_ups += [FollowUp(job, Event.STOP, reason, _why(ended)) for job in waiting]
+            follow_ups += [FollowUp(job, Event.STOP, reason, how_it_ended(ended)) for job in waiting]
         elif ended.state is not JobState.SUCCEEDED:
-            follow_ups += [FollowUp(job, Event.SKIP, Reason.DEPENDENCY_FAILED, _why(ended)) for job in waiting]
+            follow_ups += [FollowUp(job, Event.SKIP, Reason.DEPENDENCY_FAILED, how_it_ended(ended)) for job in waiting]
         elif is_ready(session, run):
             follow_ups += [FollowUp(job, Event.RELEASE) for job in waiting]
     return follow_ups
@@ -113,7 +113,8 @@ def _waiting_jobs(session: Session, run: Run) -> list[JobRow]:
     return [job for job in jobs_of_run(session, run.id or 0) if job.state is JobState.WAITING]
 
 
-def _why(ended: Run) -> str:
+def how_it_ended(ended: Run) -> str:
+    """For the runs that needed it."""
     return f"{ended.workflow} ({ended.name}) {_ENDED[ended.state]}"
 
 
