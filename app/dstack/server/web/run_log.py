@@ -32,6 +32,10 @@ class RunLog:
     def __init__(self, wiring: Wiring, run: str, job: str = "") -> None:
         self._wiring, self._run, self._job = wiring, run, job
 
+    def check(self, session: Session) -> None:
+        """Raises NotFound, while the answer has not begun: later it could only break off."""
+        self._chain(session)
+
     async def read(self, offset: int, *, follow: bool) -> AsyncIterator[bytes]:
         """The bytes from `offset`; with `follow`, new ones as they come, until the chain has ended."""
         bus, logs = self._wiring.bus, self._wiring.logs
@@ -62,7 +66,7 @@ class RunLog:
         if run is None:
             raise NotFound(f"there is no run {self._run}")
         jobs = [job for job in jobs_of_run(session, run.id or 0) if self._job in ("", job.name)]
-        if not jobs:
+        if not jobs and self._job:
             raise NotFound(f"{self._run} has no job {self._job}")
         attempts = attempts_of_jobs(session, [job.id or 0 for job in jobs])
         chain: list[str] = []

@@ -160,7 +160,13 @@ async def restart(call: Call) -> RunPage:
 async def get_log(call: Call) -> Response:
     """The log's bytes from `offset`: all attempts of all jobs in order; `follow=1` stays until the run has ended."""
     name = call.path("name")
-    run_log = await call.wiring.db.read_async(lambda s: RunLog(call.wiring, find_run(s, name).name, call.query("job")))
+
+    def open_log(session: Session) -> RunLog:
+        found = RunLog(call.wiring, find_run(session, name).name, call.query("job"))
+        found.check(session)
+        return found
+
+    run_log = await call.wiring.db.read_async(open_log)
     offset = call.number("offset", 0, 0, 2**60)
 
     async def pieces() -> AsyncIterator[bytes]:
