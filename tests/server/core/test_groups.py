@@ -99,3 +99,12 @@ def test_a_restarted_run_waits_its_turn_in_its_concurrency_group(scene: Scene) -
     assert scene.waits_for(again) == f"waits for {open_run.name} of the same concurrency group"
     scene.stop(open_run)
     assert scene.now(again)[0] is JobState.QUEUED
+
+
+def test_the_runs_of_one_push_do_not_supersede_one_another(scene: Scene) -> None:
+    prepare, train = scene.push(
+        scene.plan("prepare", concurrency_group="main", cancel_running=True),
+        scene.plan("train", "prepare", concurrency_group="main", cancel_running=True),
+    )
+    assert scene.now(prepare)[0] is JobState.QUEUED
+    assert scene.now(train)[0] is JobState.WAITING

@@ -143,11 +143,13 @@ def _fail(session: Session, run: Run, reason: Reason, message: str, now: float) 
 
 
 def _supersede(session: Session, run: Run, run_plan: RunPlan, now: float) -> None:
-    """Stop older runs of the concurrency group that have not started; running ones only if the workflow says so."""
+    """Stop older runs of the concurrency group that have not started; running ones only if the workflow says so. Those
+    of its own group, and what it needs, are not in its way but before it."""
     if not run.concurrency_group:
         return
+    needed = {needed.id for needed in runs_needed_by(session, run.id or 0)}
     for older in open_runs_of_concurrency_group(session, run.repo_id, run.concurrency_group):
-        if older.id == run.id:
+        if older.group_id == run.group_id or older.id in needed:
             continue
         jobs = jobs_of_run(session, older.id or 0)
         started = any(job.state.is_live for job in jobs)
