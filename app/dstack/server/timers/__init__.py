@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from sqlmodel import Session
 
-from dstack.server.services.hold_lease import expire_leases
+from dstack.server.decide.silence import is_own_fault
+from dstack.server.services.hold_lease import expire_leases, grant_fresh_terms
 from dstack.server.services.reconcile_heads import reconcile_heads
 from dstack.server.services.tidy_repos import tidy_repos
 from dstack.server.store.people import delete_expired_tokens
@@ -29,17 +31,35 @@ class Timer:
     at_start: bool = False
 
 
-def expire(wiring: Wiring) -> None:
-    """End the attempts whose lease ran out."""
-    wiring.db.write(lambda s: expire_leases(s, wiring.clock.now(), wiring.settings.lease_s))
+class LeaseWatch:
+    """Ends the attempts whose lease ran out; after a time in which no runner could renew, lets all leases begin anew.
+    It looks inside the unit of work, so that also a writer held up for long counts as such a time."""
+
+    def __init__(self, lease_s: float) -> None:
+        self.every_s = min(5.0, lease_s / 4)
+        self._looked_at: float | None = None
+
+    def look(self, wiring: Wiring) -> None:
+        wiring.db.write(lambda session: self._look(session, wiring.clock.now(), wiring.settings.lease_s))
+
+    def _look(self, session: Session, now: float, lease_s: int) -> None:
+        since = now - self._looked_at if self._looked_at is not None else 0.0
+        self._looked_at = now
+        if not is_own_fault(since, self.every_s, lease_s):
+            expire_leases(session, now, lease_s)
+        elif held := grant_fresh_terms(session, now, lease_s):
+            log.warning("leases were not looked at for %.0f s: %d begin anew", since, held, extra={"action": "leases"})
 
 
-TIMERS = (
-    Timer("expire leases", 5, expire),
-    Timer("reconcile heads", 180, reconcile_heads, at_start=True),  # what was pushed while the last server died
-    Timer("tidy repositories", 3600, tidy_repos),
-    Timer("delete expired tokens", 3600, lambda w: w.db.write(lambda s: delete_expired_tokens(s, w.clock.now()))),
-)
+def make_timers(wiring: Wiring) -> tuple[Timer, ...]:
+    """All of them, as a table."""
+    watch = LeaseWatch(wiring.settings.lease_s)
+    return (
+        Timer("expire leases", watch.every_s, watch.look),
+        Timer("reconcile heads", 180, reconcile_heads, at_start=True),  # what was pushed while the last server died
+        Timer("tidy repositories", 3600, tidy_repos),
+        Timer("delete expired tokens", 3600, lambda w: w.db.write(lambda s: delete_expired_tokens(s, w.clock.now()))),
+    )
 
 
 def start_timers(wiring: Wiring) -> AsyncIOScheduler:
@@ -47,10 +67,9 @@ def start_timers(wiring: Wiring) -> AsyncIOScheduler:
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
     # A pass that is late (the machine slept, the last one took long) is made once, not once for every miss.
     scheduler = AsyncIOScheduler(job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None})
-    for timer in TIMERS:
-        every_s = min(timer.every_s, wiring.settings.lease_s / 4) if timer.run is expire else timer.every_s
+    for timer in make_timers(wiring):
         first = {"next_run_time": datetime.now(UTC)} if timer.at_start else {}
-        scheduler.add_job(_pass, "interval", seconds=every_s, args=(wiring, timer), id=timer.name, **first)
+        scheduler.add_job(_pass, "interval", seconds=timer.every_s, args=(wiring, timer), id=timer.name, **first)
     scheduler.start()
     return scheduler
 
