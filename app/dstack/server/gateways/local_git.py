@@ -187,6 +187,11 @@ class LocalGit:
         """The same for several runs (name -> commit) at once."""
         self._update_refs(repo_id, [f"update {_run_ref(name)}\0{check_sha(sha)}\0\0" for name, sha in runs.items()])
 
+    def keep_present(self, repo_id: str, runs: Mapping[str, str]) -> None:
+        """The same for those whose commit is (still) here: git takes all refs of a call or none."""
+        present = self.find_commits(repo_id, set(runs.values()))
+        self.keep_all(repo_id, {name: sha for name, sha in runs.items() if sha in present})
+
     def drop(self, repo_id: str, names: Iterable[str]) -> None:
         """Let go of the commits of runs that are gone; done when they were not kept."""
         self._update_refs(repo_id, [f"delete {_run_ref(name)}\0\0" for name in names])

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
+
+from sqlmodel import Session
 
 from dstack.errors import Invalid
 from dstack.server.models import Attempt, Run
@@ -33,19 +37,45 @@ def prune(wiring: Wiring, request: PruneRequest) -> PruneView:
     if not 0 <= request.days <= MAX_DAYS:
         raise Invalid(f"days must be 0 to {MAX_DAYS}")
     now = wiring.clock.now()
-    runs = wiring.db.read(lambda s: prunable_runs(s, now - request.days * 86400))
-    ids = [run.id or 0 for run in runs]
-    attempts = wiring.db.read(lambda s: attempts_of_jobs(s, [job.id or 0 for job in jobs_of_runs(s, ids)]))
-    artifacts = wiring.db.read(lambda s: artifacts_to_prune(s, ids))
-    kept = _blobs_of(wiring, wiring.db.read(lambda s: digests_kept(s, ids)))
-    if not request.dry_run:
-        # Rows first: a crash in between leaves blobs that the next pruning finds, never a row without its bytes.
-        wiring.db.write(lambda s: delete_runs(s, ids))
+    before = now - request.days * 86400
+    if request.dry_run:
+        going = wiring.db.read(lambda s: _choose(s, before))
+    else:
+        # Chosen and deleted in one unit: a tag, or a run that wants their artifacts, comes before or after both. And
+        # rows first: a crash now leaves blobs that the next pruning finds, never a row without its bytes.
+        going = wiring.db.write(lambda s: _delete(s, before))
+    kept = _blobs_of(wiring, wiring.db.read(lambda s: digests_kept(s, going.run_ids)))
     blobs, freed = _prune_blobs(wiring, kept, now, dry_run=request.dry_run)
-    freed += _prune_logs(wiring, list(attempts), dry_run=request.dry_run)
+    freed += _prune_logs(wiring, going.attempts, dry_run=request.dry_run)
     if not request.dry_run:
-        _prune_commits(wiring, list(runs))
-    return PruneView(len(runs), len(artifacts), blobs, freed, request.dry_run)
+        _prune_commits(wiring, going.runs)
+    return PruneView(len(going.runs), going.artifacts, blobs, freed, request.dry_run)
+
+
+@dataclass(frozen=True, slots=True)
+class _Going:
+    """What is old and in nobody's use; `artifacts` is their number."""
+
+    runs: Sequence[Run]
+    attempts: Sequence[Attempt]
+    artifacts: int
+
+    @property
+    def run_ids(self) -> list[int]:
+        return [run.id or 0 for run in self.runs]
+
+
+def _choose(session: Session, before: float) -> _Going:
+    runs = prunable_runs(session, before)
+    ids = [run.id or 0 for run in runs]
+    attempts = attempts_of_jobs(session, [job.id or 0 for job in jobs_of_runs(session, ids)])
+    return _Going(runs, attempts, len(artifacts_to_prune(session, ids)))
+
+
+def _delete(session: Session, before: float) -> _Going:
+    going = _choose(session, before)
+    delete_runs(session, going.run_ids)
+    return going
 
 
 def _blobs_of(wiring: Wiring, manifests: set[str]) -> set[str]:
@@ -69,15 +99,17 @@ def _prune_blobs(wiring: Wiring, kept: set[str], now: float, *, dry_run: bool) -
     return blobs, freed
 
 
-def _prune_logs(wiring: Wiring, attempts: list[Attempt], *, dry_run: bool) -> int:
+def _prune_logs(wiring: Wiring, attempts: Sequence[Attempt], *, dry_run: bool) -> int:
     act = wiring.logs.size if dry_run else wiring.logs.delete
     return sum(act(attempt.id) for attempt in attempts)
 
 
-def _prune_commits(wiring: Wiring, gone: list[Run]) -> None:
+def _prune_commits(wiring: Wiring, gone: Sequence[Run]) -> None:
     """Hold what is left by hidden refs before git may collect, then let go of what went."""
     for repo in wiring.db.read(list_repos):
         repo_id = str(repo.id)
-        wiring.git.keep_all(repo_id, wiring.db.read(partial(commits_kept, repo_id=repo.id or 0)))
+        if not wiring.git.exists(repo_id):
+            continue
+        wiring.git.keep_present(repo_id, wiring.db.read(partial(commits_kept, repo_id=repo.id or 0)))
         wiring.git.drop(repo_id, [run.name for run in gone if run.repo_id == repo.id])
         wiring.git.tidy(repo_id, always=True)

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import logging
+
 from sqlmodel import Session
 
+from dstack.errors import DstackError
 from dstack.server.models import Repo
 from dstack.server.store.heads import heads_of_repo
 from dstack.server.store.repos import list_repos
 from dstack.server.transitions.deliveries import receive_delivery
 from dstack.server.wiring import Wiring
 
+log = logging.getLogger(__name__)
 _NOTHING = "0" * 40
 
 
 def reconcile_heads(wiring: Wiring) -> int:
-    """Compare every ref with where it was last handled; how many differed.
+    """Compare every ref with where it was last handled; how many differed. One repository that is damaged does not
+    keep the others from their turn.
 
     A push in progress is seen too: the natural key of its runs keeps them from being made twice.
     """
-    return sum(_reconcile(wiring, repo) for repo in wiring.db.read(list_repos) if wiring.git.exists(str(repo.id)))
+    differed = 0
+    for repo in wiring.db.read(list_repos):
+        try:
+            if wiring.git.exists(str(repo.id)):
+                differed += _reconcile(wiring, repo)
+        except (DstackError, OSError) as error:
+            log.warning("%s is not compared: %s", repo.full_name, error, extra={"action": "reconcile"})
+    return differed
 
 
 def _reconcile(wiring: Wiring, repo: Repo) -> int:

@@ -1,0 +1,83 @@
+"""Pruning beside what others do at the same moment."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from server_clock import FakeClock
+from sqlmodel import Session
+
+from dstack.server.decide.plan import GroupPlan, RunPlan
+from dstack.server.models import Repo, Runner
+from dstack.server.services.accept_offer import accept_offer
+from dstack.server.services.assign_jobs import assign_jobs
+from dstack.server.services.create_group import create_group
+from dstack.server.services.prune import prune
+from dstack.server.services.register_runner import register_runner
+from dstack.server.services.report_attempt import finish_attempt, report_state
+from dstack.server.store.attempts import all_offers, attempt_by_id
+from dstack.server.store.runs import run_by_name
+from dstack.server.transitions.tags import move_tag
+from dstack.server.wiring import Wiring
+from dstack.wire.api import PruneRequest, PruneView
+from dstack.wire.job import Command, Job
+from dstack.wire.runner import Capacity, Finish, Registration, StateReport
+from dstack.wire.states import AttemptState, Trigger
+
+DAY = 86400.0
+
+
+@pytest.fixture
+def succeeded(wiring: Wiring, clock: FakeClock) -> str:
+    """The name of a run that succeeded 40 days ago."""
+    db, now = wiring.db, clock.now()
+    db.write(lambda s: s.add(Repo(owner="o", name="n", created_at=now)))
+    wiring.git.create("1")
+    plan = GroupPlan("g", 1, "a" * 40, Trigger.PUSH, (RunPlan("r", "train", (Job((Command("true"),)),)),))
+    db.write(lambda s: create_group(s, plan, now))
+    db.write(lambda s: register_runner(s, Registration("one", Capacity(cpu=1, memory=1 << 30)), clock))
+    db.write(lambda s: assign_jobs(s, clock))
+    (offer,) = db.read(all_offers)
+
+    def unit(session: Session) -> None:
+        accept_offer(session, session.get_one(Runner, offer.runner_id), offer.id, wiring.vault, now)
+        attempt = attempt_by_id(session, offer.id)
+        assert attempt is not None
+        report_state(session, attempt, StateReport(AttemptState.RUNNING), now)
+        finish_attempt(session, attempt, Finish(AttemptState.SUCCEEDED, exit_code=0), now)
+
+    db.write(unit)
+    clock.pass_time(40 * DAY)
+    return "r"
+
+
+def test_a_run_that_is_tagged_while_pruning_begins_stays(wiring: Wiring, clock: FakeClock, succeeded: str) -> None:
+    db = wiring.db
+    entered, go_on = threading.Event(), threading.Event()
+
+    def hold(session: Session) -> None:
+        entered.set()
+        assert go_on.wait(10)
+
+    def tag(session: Session) -> None:
+        run = run_by_name(session, succeeded)
+        assert run is not None
+        move_tag(session, run, "latest", by="me", now=clock.now())
+
+    answers: list[PruneView] = []
+    pruning = threading.Thread(target=lambda: answers.append(prune(wiring, PruneRequest(days=30, dry_run=False))))
+    db.submit(hold)
+    assert entered.wait(10)
+    tagged = db.submit(tag)
+    pruning.start()
+    deadline = time.monotonic() + 10
+    while db._units.qsize() < 2:  # the pruning stands behind the tag
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    go_on.set()
+    tagged.result(10)
+    pruning.join(10)
+    assert [answer.runs for answer in answers] == [0]
+    assert db.read(lambda s: run_by_name(s, succeeded)) is not None
