@@ -13,7 +13,7 @@ import pytest
 for folder in (Path(__file__).parent, Path(__file__).parent.parent / "fakes"):
     sys.path.insert(0, str(folder))
 
-from installation import Repository, Site
+from installation import Repository, Site  # noqa: E402  they lie beside this file
 
 
 @pytest.hookimpl(wrapper=True)

@@ -158,7 +158,7 @@ def test_a_stop_and_the_end_at_one_moment_have_one_winner(shared: Site, tree: Re
     names = [tree.push_workflow("sleep 0.3", "stop-grace: 1s", message=str(n)) for n in range(4)]
 
     def stop(name: str) -> list[int]:
-        until(lambda: shared.call("GET", f"/runs/{name}").json()["state"] == "running", 30, "it runs")
+        shared.until_state(name, "running", "saving", "succeeded")
         return [shared.call("POST", f"/runs/{name}/stop", {}).status_code for _ in range(12)]
 
     with ThreadPoolExecutor(4) as pool:

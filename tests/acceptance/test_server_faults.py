@@ -52,10 +52,8 @@ class Pusher:
         return sha
 
     def _push_once(self) -> bool:
-        done = subprocess.run(
-            ["git", "push", "-q", "dstack", "HEAD:main"], cwd=self.tree.path, env=self.tree.site.env, capture_output=True,
-            timeout=60,
-        )  # fmt: skip
+        words = ["git", "push", "-q", "dstack", "HEAD:main"]
+        done = subprocess.run(words, cwd=self.tree.path, env=self.tree.site.env, capture_output=True, timeout=60)
         self.refusal = done.stderr
         return done.returncode == 0
 
@@ -165,7 +163,9 @@ def _dstack() -> list[str]:
 
 
 TRAINING = """
-for n in $(seq 1 {count}); do echo "step $n"; echo "{{\\"step\\": $n, \\"loss\\": $n}}" >> $DSTACK_METRICS; sleep 0.1; done
+for n in $(seq 1 {count}); do
+  echo "step $n"; echo "{{\\"step\\": $n, \\"loss\\": $n}}" >> $DSTACK_METRICS; sleep 0.1
+done
 mkdir model; for n in 1 2 3; do echo "weights $n of $DSTACK_RUN" > model/$n; done
 """
 
@@ -208,28 +208,31 @@ def test_a_job_that_ends_while_the_server_is_away_is_reported_when_it_is_back(
 
 
 def test_a_server_told_to_stop_drains_and_loses_no_offer(make_site: MakeSite, repository: MakeTree) -> None:
-    """F3."""
+    """F3: runners poll, a log is followed, jobs wait; then it goes on."""
     site = make_site()
     site.runner(url=site.proxy().url, slots=2)
     tree = repository(site)
-    names = [tree.push_workflow("sleep 0.5; echo done", message=str(n)) for n in range(6)]
-    follower = subprocess.Popen(
-        [*_dstack(), "logs", "-f", names[-1]],
-        env=site.env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    site.until_state(names[0], "running")
+    names = [tree.push_workflow("echo up; sleep 4; echo done")]
+    names += [tree.push_workflow("sleep 1", message=str(n)) for n in range(5)]
+    words = [*_dstack(), "logs", "-f", names[0]]
+    with subprocess.Popen(words, env=site.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as follower:
+        try:
+            assert follower.stdout is not None and follower.stdout.readline() == "up\n"
+            _drain_and_start_again(site, names)
+            out, said = follower.communicate(timeout=60)
+        finally:
+            follower.kill()
+    assert (follower.returncode, out) == (0, "done\n"), said
+    assert all(len(site.attempts(name)) == 1 for name in names)
+    site.assert_sound()
+
+
+def _drain_and_start_again(site: Site, names: list[str]) -> None:
     begun = time.monotonic()
     assert site.server.leave() == 0
     assert time.monotonic() - begun < 12
     site.server.start()
     assert [site.wait(name)["state"] for name in names] == ["succeeded"] * 6
-    out, _ = follower.communicate(timeout=60)
-    assert (follower.returncode, out) == (0, "done\n")
-    assert all(len(site.attempts(name)) == 1 for name in names)
-    site.assert_sound()
 
 
 VERBS = ("poll", "accept", "state", "log", "metrics", "missing", "packs", "artifacts", "finish")

@@ -27,7 +27,7 @@ KEPT_BODY = 16 * 1024
 
 @dataclass
 class Said:
-    """One call of a runner and the server's answer; status 0 while there was none. `delivered`: it reached the runner."""
+    """One call of a runner and the server's answer, status 0 while there was none. `delivered`: the runner got it."""
 
     method: str
     path: str
@@ -103,7 +103,9 @@ class _Answers:
         self._requests, self._calls = requests, calls
 
     def on_headers_complete(self) -> None:
-        if self.parser.get_status_code() >= 200 and self._requests.waiting:  # else it answered before it had heard all: the call is not complete
+        if (
+            self.parser.get_status_code() >= 200 and self._requests.waiting
+        ):  # else it answered before it had heard all: the call is not complete
             call = self._requests.waiting.pop(0)
             call.status, call.delivered = self.parser.get_status_code(), self.delivered
             self._calls.append(call)
@@ -123,8 +125,9 @@ class Ledger:
             db.execute(f"CREATE TABLE IF NOT EXISTS {self.TABLE} (kind TEXT, id TEXT, parent TEXT, state TEXT)")
             for kind, parent in (("runs", "group_id"), ("jobs", "run_id"), ("attempts", "job_id")):
                 for event, when in (("INSERT", ""), ("UPDATE OF state", "WHEN old.state IS NOT new.state")):
+                    trigger = f"tested_{kind}_{event.split()[0]}"
                     db.execute(
-                        f"CREATE TRIGGER IF NOT EXISTS tested_{kind}_{event.split()[0]} AFTER {event} ON {kind} {when} BEGIN "
+                        f"CREATE TRIGGER IF NOT EXISTS {trigger} AFTER {event} ON {kind} {when} BEGIN "
                         f"INSERT INTO {self.TABLE} VALUES ('{kind}', new.id, new.{parent}, new.state); END"
                     )
 
@@ -136,7 +139,7 @@ class Ledger:
                 *_slots(db), *_logs(db, self._data), *_artifacts(db, self._data),
             ]  # fmt: skip
             if heard is not None:
-                problems += [*_acknowledged_logs(heard, self._data), *_finishes(db, heard)]
+                problems += [*_acknowledged_logs(db, heard, self._data), *_finishes(db, heard)]
         return problems
 
     def rows(self, query: str, *values: object) -> list[sqlite3.Row]:
@@ -236,10 +239,11 @@ def _logs(db: sqlite3.Connection, data: Path) -> Iterator[str]:
             yield f"attempt {row['id']} wrote {row['log_bytes']} bytes of log, {stored} are stored"
 
 
-def _acknowledged_logs(heard: Heard, data: Path) -> Iterator[str]:
-    """I5: every piece of a log that was acknowledged stands at its offset."""
+def _acknowledged_logs(db: sqlite3.Connection, heard: Heard, data: Path) -> Iterator[str]:
+    """I5: every piece of a log that was acknowledged stands at its offset, unless its run was pruned."""
+    kept = {row["id"] for row in db.execute("SELECT id FROM attempts")}
     for call in heard.of("log"):
-        if call.method == "PUT" and 200 <= call.status < 300:
+        if call.attempt in kept and call.method == "PUT" and 200 <= call.status < 300:
             offset = int(call.path.partition("offset=")[2])
             piece = log_of(data, call.attempt)[offset : offset + call.body_size]
             if hashlib.sha256(piece).hexdigest() != call.body_digest:
@@ -250,9 +254,10 @@ def _finishes(db: sqlite3.Connection, heard: Heard) -> Iterator[str]:
     """I2, I3: an end that was acknowledged is the end that stands."""
     states = {row["id"]: row["state"] for row in db.execute("SELECT id, state FROM attempts")}
     for call in heard.of("finish"):
-        if 200 <= call.status < 300 and json.loads(call.body)["state"] != states.get(call.attempt):
+        is_kept = call.attempt in states
+        if is_kept and 200 <= call.status < 300 and json.loads(call.body)["state"] != states[call.attempt]:
             told = json.loads(call.body)["state"]
-            yield f"attempt {call.attempt} was acknowledged as {told} and is {states.get(call.attempt)}"
+            yield f"attempt {call.attempt} was acknowledged as {told} and is {states[call.attempt]}"
 
 
 def _artifacts(db: sqlite3.Connection, data: Path) -> Iterator[str]:

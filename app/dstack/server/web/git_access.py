@@ -76,7 +76,8 @@ class GitDoor:
         told = [u for u in updates if u.ref.startswith(("refs/heads/", "refs/tags/"))]
         if not told:
             return []
-        body = {"updates": [{"ref": u.ref, "old": u.old, "new": u.new} for u in told]}
+        commits = await asyncio.to_thread(self._commits, repo_id, told)
+        body = {"updates": [{"ref": u.ref, "old": u.old, "new": commits[u.ref]} for u in told]}
         reach("push-before-delivery")
         guid, now = f"push:{wiring.clock.new_id()}", wiring.clock.now()
         delivery = await wiring.db.write_async(
@@ -85,6 +86,14 @@ class GitDoor:
         reach("delivery-committed")
         settled = await self._settled(delivery)
         return await wiring.db.read_async(lambda s: self._lines(s, settled))
+
+    def _commits(self, repo_id: str, updates: Sequence[RefUpdate]) -> dict[str, str]:
+        """Where each ref leads: an annotated tag is an object of its own, and what counts is the commit behind it."""
+        git, found = self._wiring.git, {update.ref: update.new for update in updates}
+        for update in updates:
+            if update.ref.startswith("refs/tags/") and not update.is_delete:
+                found[update.ref] = next(iter(git.find_commits(repo_id, [update.new])), update.new)
+        return found
 
     async def _settled(self, delivery: Delivery) -> Delivery:
         wiring, delivery_id = self._wiring, delivery.id or 0
