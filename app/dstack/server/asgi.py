@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
@@ -32,6 +33,7 @@ from dstack.server.web.wheel import get_wheel
 from dstack.server.wiring import Wiring
 from dstack.server.workers import make_workers, run_worker
 
+_THREADS = 32
 ALL_OPERATIONS = [*OPERATIONS, *runner_api.operations.all, *runner_content.operations.all]
 
 
@@ -49,6 +51,8 @@ def make_app(wiring: Wiring) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         wiring.bus.attach(asyncio.get_running_loop())
+        # The default has six threads on two cores: a pruning, a packing and a few pushes would hold up every read.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(_THREADS, "dstack"))
         tasks = [asyncio.create_task(run_worker(wiring, worker), name=worker.name) for worker in make_workers(wiring)]
         # From here on runners can renew; until now nobody could, so no lease may have run out for that.
         await wiring.db.write_async(lambda s: grant_fresh_terms(s, wiring.clock.now(), wiring.settings.lease_s))

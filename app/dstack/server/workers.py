@@ -13,13 +13,9 @@ from dataclasses import dataclass
 
 from dstack.errors import DstackError
 from dstack.server.bus import DELIVERIES, OUTBOX, QUEUE, wait_for
-from dstack.server.handlers import HANDLERS
-from dstack.server.models import Delivery
-from dstack.server.models.delivery import DeliveryState
+from dstack.server.lanes import handle_deliveries
 from dstack.server.services.assign_jobs import assign_jobs, explain_full_disk
-from dstack.server.services.settle_delivery import note_failed_try, settle_delivery
 from dstack.server.services.write_notes import write_notes
-from dstack.server.store.deliveries import deliveries_to_handle
 from dstack.server.web.disk_space import disk_problem
 from dstack.server.wiring import Wiring
 
@@ -42,10 +38,8 @@ class Worker:
 def make_workers(wiring: Wiring) -> list[Worker]:
     """All of them, as a table."""
 
-    async def handle_deliveries() -> None:
-        while batch := await wiring.db.read_async(deliveries_to_handle):
-            for delivery in batch:
-                await asyncio.to_thread(handle_delivery, wiring, delivery)
+    async def deliveries() -> None:
+        await handle_deliveries(wiring)
 
     async def assign() -> None:
         if problem := disk_problem(wiring):
@@ -57,7 +51,7 @@ def make_workers(wiring: Wiring) -> list[Worker]:
         await asyncio.to_thread(write_notes, wiring)
 
     return [
-        Worker("deliveries", DELIVERIES, 30.0, handle_deliveries),
+        Worker("deliveries", DELIVERIES, 30.0, deliveries),
         Worker("assign", QUEUE, 5.0, assign),
         Worker("notes", OUTBOX, 15.0, notes, share=0.2),
     ]
@@ -78,19 +72,3 @@ async def run_worker(wiring: Wiring, worker: Worker) -> None:
                 await asyncio.sleep(1)
             await asyncio.sleep(min(_LONGEST_REST_S, (time.monotonic() - began) * (1 / worker.share - 1)))
             await wait_for(event, worker.every_s)
-
-
-def handle_delivery(wiring: Wiring, delivery: Delivery) -> None:
-    """Hand a delivery to its handler; a handler that breaks is tried again, then the delivery fails with the reason."""
-    handler = HANDLERS.get(delivery.kind)
-    delivery_id, now = delivery.id or 0, wiring.clock.now()
-    if handler is None:
-        why = f"nothing handles {delivery.kind}"
-        wiring.db.write(lambda s: settle_delivery(s, delivery_id, DeliveryState.IGNORED, why, now))
-        return
-    try:
-        handler(wiring, delivery)
-    except Exception as error:
-        log.exception("delivery %s broke its handler", delivery_id, extra={"action": "delivery"})
-        problem = error.message if isinstance(error, DstackError) else f"internal error: {type(error).__name__}"
-        wiring.db.write(lambda s: note_failed_try(s, delivery_id, problem, now))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from dstack.server.models import Delivery, Group
 from dstack.server.models.delivery import DeliveryState
@@ -20,11 +20,22 @@ def delivery_by_id(session: Session, delivery_id: int) -> Delivery:
     return delivery
 
 
-def deliveries_to_handle(session: Session, limit: int = 50) -> Sequence[Delivery]:
-    """Stored and not handled yet, oldest first."""
+def next_deliveries(session: Session) -> Sequence[Delivery]:
+    """Of each repo (None: of none) the oldest that is stored and not handled yet."""
+    oldest = (
+        select(func.min(Delivery.id)).where(Delivery.state == DeliveryState.RECEIVED).group_by(col(Delivery.repo_id))
+    )
+    return session.exec(select(Delivery).where(col(Delivery.id).in_(oldest)).order_by(col(Delivery.id))).all()
+
+
+def next_delivery(session: Session, repo_id: int | None) -> Delivery | None:
+    """The same of one repo."""
     return session.exec(
-        select(Delivery).where(Delivery.state == DeliveryState.RECEIVED).order_by(col(Delivery.id)).limit(limit)
-    ).all()
+        select(Delivery)
+        .where(Delivery.state == DeliveryState.RECEIVED, col(Delivery.repo_id).is_not_distinct_from(repo_id))
+        .order_by(col(Delivery.id))
+        .limit(1)
+    ).first()
 
 
 def groups_of_delivery(session: Session, delivery_id: int) -> Sequence[Group]:
