@@ -31,7 +31,10 @@ def test_a_provider_may_answer_with_a_long_list_of_jobs(api: Api) -> None:
     held = api.attempt(
         Job((Command("true"),), env={WORKFLOW_ENV: dump_workflow(ResolvedWorkflow("train", "own"))}, expects_jobs=True)
     )
-    jobs = [{"name": f"job-{n}", "commands": [{"shell": f"echo {'x' * 8000}"}]} for n in range(250)]
+    jobs = [
+        {"name": f"job-{n}", "commands": [{"shell": f"echo {'x' * 8000}"}], "resources": {"labels": ["nobody"]}}
+        for n in range(250)
+    ]
     held.end(jobs=json.dumps(jobs))
     assert len(api.get_run(held.run)["jobs"]) == 251
 
