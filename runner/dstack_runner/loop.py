@@ -287,6 +287,8 @@ class Runner:
                 self._machine.tidy(self._is_idle)
             except OSError as error:
                 log.warning("not everything could be tidied away: %s", error)
+            except Exception:
+                log.exception("tidying broke; the next round follows")
 
     def _is_idle(self) -> bool:
         return not self._live and time.monotonic() - self._idle_since > IDLE_S

@@ -6,8 +6,8 @@ Supervisors clear up behind a dying runner by themselves; this is the second net
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -17,7 +17,9 @@ from pathlib import Path
 from dstack_runner import cgroup, processes
 from dstack_runner.executors import record
 from dstack_runner.executors.base import MARK
+from dstack_runner.workspace import remove_tree
 
+log = logging.getLogger(__name__)
 DEADLINE_S = 10.0
 _SUPERVISOR_S = 2.0  # a living supervisor of a dead runner is already killing: it gets this long to finish
 _PAUSE_S = 0.02
@@ -124,7 +126,7 @@ def remove_files_of(uid: int, folders: Iterable[Path]) -> int:
 
 
 def _remove(entry: Path) -> None:
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry, ignore_errors=True)
-    else:
-        entry.unlink(missing_ok=True)
+    try:
+        remove_tree(entry)
+    except OSError as error:
+        log.warning("%s cannot be deleted: %s", entry, error)  # the others can

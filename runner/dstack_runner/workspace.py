@@ -7,10 +7,12 @@ before a checkout makes that checkout many times slower. Nothing of a credential
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shutil
 import stat
+import subprocess
 import threading
 import time
 from collections import OrderedDict
@@ -160,10 +162,20 @@ def give(folder: Path, uid: int, gid: int) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Delete a folder that hostile code has filled: closed folders are opened, links are not followed."""
+    """Delete a folder that hostile code has filled: closed folders are opened, links are not followed, any depth."""
     if folder.is_symlink() or not folder.is_dir():
         folder.unlink(missing_ok=True)
         return
+    try:
+        _remove_shallow(folder)
+    except RecursionError:  # Python's own functions go down a frame or two a folder
+        for words in (["chmod", "-R", "u+rwX"], ["rm", "-rf"]):
+            subprocess.run([*words, "--", str(folder)], stderr=subprocess.DEVNULL, check=False)
+        if folder.exists():
+            raise OSError(errno.ENOTEMPTY, "cannot be deleted", str(folder)) from None
+
+
+def _remove_shallow(folder: Path) -> None:
     try:
         shutil.rmtree(folder)
     except PermissionError:

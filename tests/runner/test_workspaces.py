@@ -12,6 +12,7 @@ import pytest
 from runner_server import CLONE_TOKEN, FakeServer
 
 from dstack.errors import GitFailed, Invalid
+from dstack_runner.sweep import remove_files_of
 from dstack_runner.workspace import Workspaces, give, remove_tree
 
 
@@ -171,3 +172,25 @@ remove_tree(tree)
 """
     subprocess.run([sys.executable, "-c", code, str(tree)], check=True)
     assert not tree.exists() and Path("/etc").is_dir()
+
+
+def make_deep(root: Path, depth: int) -> None:
+    """Folders in one another, deeper than any path may be long."""
+    root.mkdir()
+    here = os.open(root, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=here)
+        inner = os.open("d", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inner
+    os.close(here)
+
+
+def test_a_folder_of_any_depth_is_deleted(places: Workspaces, tmp_path: Path) -> None:
+    make_deep(places.attempt_folder("a1") / "work", 3000)
+    make_deep(tmp_path / "left", 3000)
+    places.discard("a1")
+    assert places.empty_trash(lambda: True) == 1
+    assert places.trash_size() == 0
+    assert remove_files_of(os.getuid(), [tmp_path]) > 0
+    assert not (tmp_path / "left").exists()

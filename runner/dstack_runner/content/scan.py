@@ -26,6 +26,7 @@ THREADS = min(4, os.cpu_count() or 1)
 LARGE_BYTES = 1024 * 1024  # from here on a file is hashed in a thread: hashing large pieces lets others run
 SPARSE_BYTES = 1024**3  # a file this large whose blocks are mostly holes is a mistake or a trap, not a model
 SPARSE_SHARE = 16
+MAX_DEPTH = 200  # folders in one another
 # What a file answers that became a link, a folder or nothing between two looks at it.
 _RACES = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL, errno.EISDIR)
 
@@ -115,6 +116,9 @@ class _Walk:
                 yield from self._leaf(fd, name, path, info)
 
     def _inner(self, fd: int, name: str, path: str, pattern: Pattern) -> Iterator[_Found]:
+        if path.count("/") >= MAX_DEPTH:
+            self._skip(f"{path[:200]}...", f"lies more than {MAX_DEPTH} folders deep")
+            return
         try:
             inner = open_folder(fd, name)
         except PermissionError:

@@ -12,7 +12,7 @@ import pytest
 
 from dstack.errors import Invalid
 from dstack_runner.content.globs import read_pattern
-from dstack_runner.content.scan import LARGE_BYTES, scan
+from dstack_runner.content.scan import LARGE_BYTES, MAX_DEPTH, scan
 
 
 def write(root: Path, **files: str) -> None:
@@ -229,3 +229,12 @@ def test_patterns(pattern: str, path: str, expected: bool) -> None:
 def test_a_pattern_of_many_stars_is_quick() -> None:
     assert not read_pattern("*a" * 40 + "b").takes("a" * 250)
     assert not read_pattern("**/" * 40 + "b").takes("/".join("a" * 250))
+
+
+def test_a_file_that_lies_too_deep_is_skipped_and_listed(root: Path) -> None:
+    deep = root / "data" / "/".join("d" * 300)
+    deep.mkdir(parents=True)
+    (deep / "file").write_text("x")
+    found = scan(root, "data")
+    assert all("/d/" not in entry.path for entry in found.manifest.files)
+    assert found.skipped[0].endswith(f"lies more than {MAX_DEPTH} folders deep")
