@@ -19,9 +19,9 @@ from dstack.server.asgi import make_app
 from dstack.server.bootstrap import Started, start
 from dstack.server.models.token import TokenKind
 from dstack.server.runner_beside import RunnerBeside
-from dstack.server.services.manage_users import ADMIN, SIGN_IN_S, make_token
+from dstack.server.services.manage_users import SIGN_IN_S, make_token
 from dstack.server.settings import Settings
-from dstack.server.store.people import user_by_name
+from dstack.server.store.people import first_admin
 from dstack.server.wiring import Wiring
 
 log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def _sign_in_link(wiring: Wiring) -> str:
     clock = wiring.clock
 
     def unit(session: Session) -> str:
-        admin = user_by_name(session, ADMIN)
+        admin = first_admin(session)
         assert admin is not None
         return make_token(session, admin, clock, TokenKind.SIGN_IN, SIGN_IN_S)
 

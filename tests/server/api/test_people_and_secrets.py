@@ -19,8 +19,9 @@ from dstack.errors import Invalid
 from dstack.server.bootstrap import start
 from dstack.server.models import Run, Secret
 from dstack.server.models.token import TokenKind
-from dstack.server.services.manage_users import SESSION_S, SIGN_IN_S
+from dstack.server.services.manage_users import SESSION_S, SIGN_IN_S, find_caller
 from dstack.server.settings import Settings
+from dstack.server.store.people import list_users
 from dstack.server.store.secrets import secrets_of_repo
 from dstack.wire.job import Command, Job
 
@@ -67,6 +68,20 @@ def test_the_last_admin_stays(apart: Api) -> None:
     second = apart.ok("POST", "/api/v1/users", json={"name": "grace", "role": "admin"})["token"]
     assert apart.call("DELETE", "/api/v1/users/admin", second).status_code == 204
     assert apart.call("DELETE", "/api/v1/users/grace", second).status_code == 409
+
+
+def test_a_removed_admin_stays_removed_over_a_restart(tmp_path: Path) -> None:
+    with serve(tmp_path) as api:
+        grace = api.ok("POST", "/api/v1/users", json={"name": "grace", "role": "admin"})["token"]
+        assert api.call("DELETE", "/api/v1/users/admin", grace).status_code == 204
+        api.ok("POST", "/api/v1/users", grace, json={"name": "admin"})  # the name is free for anybody now
+    with start(Settings(data=tmp_path / "data", admin_token=ADMIN_TOKEN)) as started:
+        assert started.first_token is None
+        read, now = started.wiring.db.read, started.wiring.clock.now()
+        roles = read(lambda s: {user.name: user.role.value for user in list_users(s)})
+        assert roles == {"admin": "member", "grace": "admin"}
+        caller = read(lambda s: find_caller(s, ADMIN_TOKEN, now))
+        assert caller.user is not None and caller.user.name == "grace"
 
 
 def test_tokens_are_stored_as_digests_only(api: Api) -> None:

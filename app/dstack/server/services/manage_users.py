@@ -15,6 +15,7 @@ from dstack.server.store.people import (
     delete_expired_tokens,
     delete_tokens_of_user,
     digest_token,
+    first_admin,
     list_users,
     token_by_value,
     user_by_id,
@@ -56,8 +57,11 @@ def is_valid(token: Token, now: float) -> bool:
 
 
 def ensure_admin(session: Session, token: str | None, clock: Clock) -> str | None:
-    """At start: the admin exists and `token` (from the settings) opens it. Answers a new token at first start only."""
-    admin = user_by_name(session, ADMIN)
+    """At start: there is an admin and `token` (from the settings) opens them. Answers a new token at first start only.
+
+    Who was removed stays so: another admin, whatever their name, does as well.
+    """
+    admin = first_admin(session)
     fresh = admin is None
     if admin is None:
         admin = User(name=ADMIN, role=Role.ADMIN, created_at=clock.now())

@@ -9,6 +9,7 @@ from sqlmodel import Session, col, delete, select
 
 from dstack.server.models import Token, User
 from dstack.server.models.token import TokenKind
+from dstack.server.models.user import Role
 
 
 def digest_token(token: str) -> str:
@@ -21,6 +22,11 @@ def token_by_value(session: Session, token: str) -> Token | None:
 
 def user_by_name(session: Session, name: str) -> User | None:
     return session.exec(select(User).where(User.name == name)).first()
+
+
+def first_admin(session: Session) -> User | None:
+    """The admin who was there first."""
+    return session.exec(select(User).where(User.role == Role.ADMIN).order_by(col(User.id))).first()
 
 
 def user_by_id(session: Session, user_id: int) -> User | None:
