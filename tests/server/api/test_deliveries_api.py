@@ -210,6 +210,11 @@ def test_variables_override_the_file(api: Api, copy: WorkingCopy) -> None:
         ({"parent": "-x"}, 422, ""),
         ({"parent": "1" * 40}, 422, ""),
         ({"variables": {"lr": "a\0b"}}, 422, ""),
+        ({"branch": "a\0b"}, 422, "control"),
+        ({"branch": "a\nb"}, 422, "control"),
+        ({"branch": "../.."}, 422, ""),
+        ({"branch": "x" * 10_000}, 422, "longer"),
+        ({"idempotency_key": "x" * 10_000}, 422, "key"),
     ],
     ids=str,
 )

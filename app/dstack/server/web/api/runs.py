@@ -9,7 +9,7 @@ from sqlmodel import Session
 from starlette.responses import Response, StreamingResponse
 
 from dstack.errors import ConfigProblems, Invalid, NotFound
-from dstack.git.names import check_sha
+from dstack.git.names import check_ref, check_sha
 from dstack.server.bus import delivery_topic, run_topic, wait_for
 from dstack.server.decide.names import is_run_name
 from dstack.server.failpoints import reach
@@ -32,6 +32,7 @@ from dstack.wire.states import JobState
 
 operations = Operations()
 _START_S = 30.0
+MAX_KEY = 200
 
 
 @operations.add(
@@ -79,6 +80,10 @@ async def start_run(call: Call) -> RunPage:
     if bool(request.workflow) == bool(request.provider):
         raise Invalid("say either a workflow or a provider")
     check_sha(request.sha)
+    if request.branch:
+        check_ref(request.branch)
+    if len(request.idempotency_key) > MAX_KEY:
+        raise Invalid(f"an idempotency key has at most {MAX_KEY} characters")
     repo = wiring.db.read(lambda s: find_repo(s, request.repo))
     if not await asyncio.to_thread(wiring.git.has_commit, str(repo.id), request.sha):
         raise NotFound(f"{request.repo} has no commit {request.sha}", "Push it first; `dstack run` does that for you.")
