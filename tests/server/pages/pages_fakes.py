@@ -75,6 +75,10 @@ class FakeViews:
         data = self.files.get((artifact_id, path))
         return None if data is None else (len(data), iter([data]))
 
+    def read_blob(self, digest: str) -> Iterator[bytes]:
+        places = ((a, file.path) for a, data in self.artifacts.items() for file in data.files if file.digest == digest)
+        return iter([self.files[next(places)]])
+
     def badge_state(self, viewer: str | None, repo: str, workflow: str, branch: str) -> str:
         for data in self.runs:
             run = data.row.run

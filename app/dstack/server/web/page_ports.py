@@ -48,6 +48,9 @@ class Views(Protocol):
     def open_file(self, viewer: str, artifact_id: str, path: str) -> tuple[int, Iterator[bytes]] | None:
         """A file of an artifact: its size and its bytes in pieces."""
 
+    def read_blob(self, digest: str) -> Iterator[bytes]:
+        """The bytes of a file that an artifact the viewer may see lists by this digest."""
+
     def badge_state(self, viewer: str | None, repo: str, workflow: str, branch: str) -> str:
         """The state of the newest run (of the default branch, if none is named); empty where unknown or not public.
         `viewer` is None for someone not signed in, as a README's readers are."""

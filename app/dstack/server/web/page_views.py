@@ -139,6 +139,9 @@ class StoreViews:
         entry = next((f for f in manifest.files if f.path == path and f.target is None), None)
         return None if entry is None else (entry.size, self._wiring.objects.read(entry.digest))
 
+    def read_blob(self, digest: str) -> Iterator[bytes]:
+        return self._wiring.objects.read(digest)
+
     def badge_state(self, viewer: str | None, repo: str, workflow: str, branch: str) -> str:
         if viewer is None:
             return ""

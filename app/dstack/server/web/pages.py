@@ -6,7 +6,7 @@ the moment a page is made; the script asks for the same page again while somethi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -160,7 +160,7 @@ class Pages:
             viewer = self.shell.viewer(request)
             data = self._artifact(viewer, request.path_params["id"])
             name = data.artifact.path.strip("/*").replace("/", "-").replace("*", "") or "artifact"
-            pieces = tar_pieces(data.files, lambda file: self._pieces(viewer, data.artifact.id, file.path))
+            pieces = tar_pieces(data.files, lambda file: self._views.read_blob(file.digest))
             return StreamingResponse(pieces, headers=download_headers(f"{data.run}-{name}.tar"))
 
         return await to_thread.run_sync(work)
@@ -202,12 +202,6 @@ class Pages:
         if data is None:
             raise NotFound("There is no such artifact.", "It may have been pruned.")
         return data
-
-    def _pieces(self, viewer: str, artifact_id: str, path: str) -> Iterator[bytes]:
-        found = self._views.open_file(viewer, artifact_id, path)
-        if found is None:
-            raise NotFound("There is no such file in this artifact.")
-        return found[1]
 
     def _run(self, viewer: str, name: str) -> RunData:
         data = self._views.get_run(viewer, name)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
-from threading import Lock
-
 from sqlmodel import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -20,6 +16,7 @@ from dstack.server.store.jobs import job_by_id
 from dstack.server.store.runs import inputs_of_run
 from dstack.server.web import content
 from dstack.server.web.access import Audience
+from dstack.server.web.manifests import Kept
 from dstack.server.web.operation import Call, Operations
 from dstack.server.web.runner_api import held
 from dstack.wire.manifest import MAX_MANIFEST_BYTES, Manifest, decode_manifest
@@ -117,29 +114,14 @@ async def get_pack(call: Call) -> Response:
     return await content.get_pack(call.request, call.wiring.objects, lambda digests: _check_inputs(call, digests))
 
 
-class _Readable:
-    """The digests an attempt may read (its inputs' manifests and their blobs), kept for the latest attempts."""
-
-    def __init__(self, most: int = 64) -> None:
-        self._sets: OrderedDict[str, frozenset[str]] = OrderedDict()
-        self._most, self._lock = most, Lock()
-
-    def of(self, attempt_id: str, make: Callable[[], frozenset[str]]) -> frozenset[str]:
-        with self._lock:
-            if attempt_id not in self._sets:
-                self._sets[attempt_id] = make()
-                while len(self._sets) > self._most:
-                    self._sets.popitem(last=False)
-            return self._sets[attempt_id]
-
-
-_readable = _Readable()
+# The digests an attempt may read: its inputs' manifests and their blobs.
+_readable: Kept[frozenset[str]] = Kept(len, 200_000, keeps_latest=True)
 
 
 def _check_inputs(call: Call, digests: tuple[str, ...]) -> None:
     """Raises NotFound for anything but the inputs of this attempt: they are all it may read."""
     attempt = call.wiring.db.read(lambda s: held(s, call))
-    allowed = _readable.of(attempt.id, lambda: _input_digests(call, attempt))
+    allowed = _readable.get(attempt.id, lambda: _input_digests(call, attempt))
     if not allowed.issuperset(digests):
         raise NotFound("that is not an input of this job")
 

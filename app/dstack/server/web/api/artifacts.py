@@ -13,10 +13,11 @@ from dstack.server.store.views import view_artifact
 from dstack.server.web import content
 from dstack.server.web.access import Audience
 from dstack.server.web.api.runs import find_run
+from dstack.server.web.manifests import manifest_of
 from dstack.server.web.operation import Call, Operations
 from dstack.server.wiring import Wiring
 from dstack.wire.api import ArtifactFile, ArtifactView
-from dstack.wire.manifest import Manifest, decode_manifest
+from dstack.wire.manifest import Manifest
 
 operations = Operations()
 
@@ -62,4 +63,4 @@ def find_artifact(session: Session, text: str) -> Artifact:
 def read_manifest(wiring: Wiring, artifact_id: str) -> Manifest:
     """The manifest of an artifact. Raises NotFound."""
     artifact = wiring.db.read(lambda s: find_artifact(s, artifact_id))
-    return decode_manifest(b"".join(wiring.objects.read(artifact.digest)))
+    return manifest_of(wiring.objects, artifact.digest)
