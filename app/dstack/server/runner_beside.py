@@ -87,7 +87,9 @@ class RunnerBeside:
             await asyncio.sleep(pause_s)
 
     def _environment(self) -> dict[str, str]:
-        settings, env = self._wiring.settings, dict(os.environ)
+        settings = self._wiring.settings
+        # An admin's token is not for it to have: a job that runs as the same user can read its environment.
+        env = {name: value for name, value in os.environ.items() if name != "DSTACK_ADMIN_TOKEN"}
         env.setdefault("DSTACK_RUNNER_DATA", str(settings.data / "runner"))
         return env | {"DSTACK_SERVER": settings.local_url, "DSTACK_TOKEN": self._registration_token()}
 
