@@ -60,15 +60,14 @@ def place(folder: Path, path: str) -> Path:
 
 
 def is_inside(path: str, target: str) -> bool:
-    """Whether a link at `path` that points to `target` stays inside."""
+    """Whether a link at `path` that points to `target` stays inside, whatever links lie on its way: so steps up are
+    taken at its start alone, from the folder it lies in."""
     if not target or target.startswith("/") or "\0" in target:
         return False
-    depth = len(PurePosixPath(path).parts) - 1
-    for part in target.split("/"):
-        depth += -1 if part == ".." else 0 if part in ("", ".") else 1
-        if depth < 0:
-            return False
-    return True
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    names = [part for part in parts if part != ".."]
+    ups = len(parts) - len(names)
+    return ups < len(PurePosixPath(path).parts) and parts[ups:] == names
 
 
 def _link(destination: Path, file: Json, folder: Path) -> None:
@@ -92,6 +91,8 @@ def _has(destination: Path, file: Json) -> bool:
 
 def _fetch(client: Client, artifact_id: str, file: Json, destination: Path, progress: Progress) -> None:
     part = destination.with_name(f".{destination.name[:180]}.{file['digest'][:16]}.part")
+    if part.is_symlink():  # laid there by a file list that means to have its bytes written elsewhere
+        part.unlink()
     if file["size"] <= SMALL:
         part.write_bytes(client.small_file(artifact_id, file["path"]))
         progress.add(file["size"])

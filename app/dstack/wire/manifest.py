@@ -118,11 +118,14 @@ def check_path(path: str) -> None:
 
 
 def check_link(path: str, target: str) -> None:
-    """A symbolic link must stay inside the artifact's root. Raises Invalid."""
-    depth = path.count("/")
-    if not target or target.startswith("/") or "\\" in target or "\0" in target:
+    """A symbolic link must stay inside the artifact's root. Raises Invalid.
+
+    Steps up are allowed at the start of its target alone: after a name they could start from wherever another link
+    leads, so that two links, each harmless, would lead outside together.
+    """
+    parts = [part for part in target.split("/") if part not in ("", ".")]
+    names = [part for part in parts if part != ".."]
+    ups = len(parts) - len(names)
+    leaves = not target or target.startswith("/") or "\\" in target or "\0" in target or ups > path.count("/")
+    if leaves or parts[ups:] != names:
         raise Invalid(f"artifact link {path!r} leaves its artifact")
-    for part in target.split("/"):
-        depth += -1 if part == ".." else 0 if part in ("", ".") else 1
-        if depth < 0:
-            raise Invalid(f"artifact link {path!r} leaves its artifact")
