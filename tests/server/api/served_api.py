@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from http.client import HTTPConnection
+from http.cookiejar import DefaultCookiePolicy
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -358,6 +359,7 @@ def serve(folder: Path, **settings: Any) -> Iterator[Api]:
                 wait_for(lambda: server.started)
                 with requests.Session() as http:
                     http.trust_env = False
+                    http.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # no caller is another
                     yield Api(f"http://127.0.0.1:{port}", started.wiring, clock, http, folder, routes_of(app))
             finally:
                 bus = started.wiring.bus
