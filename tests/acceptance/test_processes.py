@@ -54,7 +54,6 @@ def test_the_runner_beside_the_server_works_and_leaves_with_it(make_site: MakeSi
     assert children
     assert site.server.leave() == 0
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 5, "the runner has left too")
-    site.server.start()
     site.assert_sound()
 
 

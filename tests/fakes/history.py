@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -132,7 +133,7 @@ class Ledger:
                     )
 
     def check(self, heard: Heard | None = None) -> list[str]:
-        """Everything that is wrong, in words; every run must have ended."""
+        """Everything that is wrong, in words; every run has ended, and no server runs on the folder."""
         with self._connect() as db:
             problems = [
                 *_sound(db), *_one_end(db, self.TABLE), *_one_live_attempt(db, self.TABLE), *_deliveries(db),
@@ -262,10 +263,14 @@ def _finishes(db: sqlite3.Connection, heard: Heard) -> Iterator[str]:
 
 def _artifacts(db: sqlite3.Connection, data: Path) -> Iterator[str]:
     """I6: a visible artifact is whole, byte by byte."""
-    objects = LocalObjects(data / "objects")
+    with closing(LocalObjects(data / "objects")) as objects:
+        yield from _whole(db, objects)
+
+
+def _whole(db: sqlite3.Connection, objects: LocalObjects) -> Iterator[str]:
     for row in db.execute("SELECT id, path, digest, bytes, files FROM artifacts"):
         name = f"artifact {row['id']} ({row['path']})"
-        if objects.size(row["digest"]) is None:
+        if objects.missing([row["digest"]]):
             yield f"{name}: its manifest is not stored"
             continue
         manifest = decode_manifest(b"".join(objects.read(row["digest"])))
