@@ -24,9 +24,11 @@ _SECRETS = "/api/v1/repos/{owner}/{name}/secrets"
 
 
 def _view(session: Session, call: Call, repo: Repo) -> RepoView:
+    git, repo_id = call.wiring.git, str(repo.id)
     return RepoView(
         name=repo.full_name,
-        default_branch=call.wiring.git.default_branch(str(repo.id)),
+        # Between its row and its folder the server may have died: the next push makes the folder.
+        default_branch=git.default_branch(repo_id) if git.exists(repo_id) else repo.default_branch,
         clone_url=f"{call.wiring.settings.public_url}/git/{repo.full_name}.git",
         created_at=iso(repo.created_at),
         runs=count_runs(session, repo.id or 0),
