@@ -9,6 +9,8 @@ from pathlib import Path
 from dstack.errors import Invalid
 from dstack.wire.job import Command
 
+STALLED_S = 60
+
 
 def git_has(sha: str) -> list[str]:
     """Answers 0 when the commit lies in the mirror."""
@@ -32,14 +34,19 @@ def git_fill(sha: str) -> list[str]:
 
 
 def clone_credential(url: str, token: str) -> dict[str, str]:
-    """The environment that lets git open `url`: never in argv, an address or a file."""
+    """The environment that lets git open `url`: never in argv, an address or a file. A transfer in which nothing moves
+    is given up and tried again: half a connection would hold the job, and a stop of it, for an hour."""
     basic = b64encode(f"runner:{token}".encode()).decode()
     return {
-        "GIT_CONFIG_COUNT": "2",
+        "GIT_CONFIG_COUNT": "4",
         "GIT_CONFIG_KEY_0": f"http.{url}.extraHeader",
         "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
         "GIT_CONFIG_KEY_1": "http.followRedirects",
         "GIT_CONFIG_VALUE_1": "false",
+        "GIT_CONFIG_KEY_2": "http.lowSpeedLimit",  # bytes a second; a server that thinks sends a sign of life every 5 s
+        "GIT_CONFIG_VALUE_2": "1",
+        "GIT_CONFIG_KEY_3": "http.lowSpeedTime",
+        "GIT_CONFIG_VALUE_3": str(STALLED_S),
         "GIT_PROTOCOL": "version=2",
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -194,3 +195,11 @@ def test_a_folder_of_any_depth_is_deleted(places: Workspaces, tmp_path: Path) ->
     assert places.trash_size() == 0
     assert remove_files_of(os.getuid(), [tmp_path]) > 0
     assert not (tmp_path / "left").exists()
+
+
+def test_half_a_connection_does_not_hold_a_fetch(places: Workspaces, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dstack_runner.argv.STALLED_S", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/git/local/demo.git"
+        with pytest.raises(GitFailed, match="too slow"):
+            places.fetch(places.mirror("local/demo", True), url, CLONE_TOKEN, "a" * 40, "main")
