@@ -7,10 +7,11 @@ import time
 
 import pytest
 from server_clock import FakeClock
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from dstack.server.decide.plan import GroupPlan, RunPlan
-from dstack.server.models import Repo, Runner
+from dstack.server.models import Delivery, Repo, Runner
+from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.accept_offer import accept_offer
 from dstack.server.services.assign_jobs import assign_jobs
 from dstack.server.services.create_group import create_group
@@ -81,3 +82,25 @@ def test_a_run_that_is_tagged_while_pruning_begins_stays(wiring: Wiring, clock: 
     pruning.join(10)
     assert [answer.runs for answer in answers] == [0]
     assert db.read(lambda s: run_by_name(s, succeeded)) is not None
+
+
+def test_deliveries_go_when_nothing_of_them_is_left(wiring: Wiring, clock: FakeClock, succeeded: str) -> None:
+    db, now = wiring.db, clock.now()
+
+    def deliver(guid: str, state: DeliveryState, age: float) -> None:
+        at = now - age
+        row = Delivery(guid=guid, kind="push", body={}, state=state, received_at=at, processed_at=at)
+        db.write(lambda s: s.add(row))
+
+    deliver("old", DeliveryState.IGNORED, 40 * DAY)
+    deliver("old-unhandled", DeliveryState.RECEIVED, 40 * DAY)
+    deliver("young", DeliveryState.PROCESSED, 60)
+    deliver("of-a-run", DeliveryState.PROCESSED, 40 * DAY)
+    plan = GroupPlan(
+        "h", 1, "a" * 40, Trigger.PUSH, (RunPlan("kept", "train", (Job((Command("true"),)),)),), delivery_id=4
+    )
+    db.write(lambda s: create_group(s, plan, now))
+    prune(wiring, PruneRequest(days=0, dry_run=False))
+    left = db.read(lambda s: {row.guid for row in s.exec(select(Delivery)).all()})
+    assert left == {"old-unhandled", "young", "of-a-run"}
+    assert db.read(lambda s: run_by_name(s, succeeded)) is None

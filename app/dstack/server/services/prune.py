@@ -16,6 +16,7 @@ from dstack.server.store.repos import list_repos
 from dstack.server.store.retention import (
     artifacts_to_prune,
     commits_kept,
+    delete_deliveries,
     delete_runs,
     digests_kept,
     prunable_runs,
@@ -24,6 +25,7 @@ from dstack.server.wiring import Wiring
 from dstack.wire.api import PruneRequest, PruneView
 from dstack.wire.manifest import decode_manifest
 
+_WAITED_FOR_S = 3600.0  # somebody may still want to hear what became of a delivery this young
 _FRESH_S = 24 * 3600  # a blob this young may belong to an artifact still being saved
 
 MAX_DAYS = 36500
@@ -43,7 +45,7 @@ def prune(wiring: Wiring, request: PruneRequest) -> PruneView:
     else:
         # Chosen and deleted in one unit: a tag, or a run that wants their artifacts, comes before or after both. And
         # rows first: a crash now leaves blobs that the next pruning finds, never a row without its bytes.
-        going = wiring.db.write(lambda s: _delete(s, before))
+        going = wiring.db.write(lambda s: _delete(s, before, now))
     kept = _blobs_of(wiring, wiring.db.read(lambda s: digests_kept(s, going.run_ids)))
     blobs, freed = _prune_blobs(wiring, kept, now, dry_run=request.dry_run)
     freed += _prune_logs(wiring, going.attempts, dry_run=request.dry_run)
@@ -72,9 +74,10 @@ def _choose(session: Session, before: float) -> _Going:
     return _Going(runs, attempts, len(artifacts_to_prune(session, ids)))
 
 
-def _delete(session: Session, before: float) -> _Going:
+def _delete(session: Session, before: float, now: float) -> _Going:
     going = _choose(session, before)
     delete_runs(session, going.run_ids)
+    delete_deliveries(session, min(before, now - _WAITED_FOR_S))
     return going
 
 

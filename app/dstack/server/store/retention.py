@@ -6,7 +6,20 @@ from collections.abc import Sequence
 
 from sqlmodel import Session, col, delete, select
 
-from dstack.server.models import Artifact, Attempt, Group, JobRow, Metric, Run, RunInput, RunNeed, Tag, TagMove
+from dstack.server.models import (
+    Artifact,
+    Attempt,
+    Delivery,
+    Group,
+    JobRow,
+    Metric,
+    Run,
+    RunInput,
+    RunNeed,
+    Tag,
+    TagMove,
+)
+from dstack.server.models.delivery import DeliveryState
 from dstack.wire.states import FINAL_STATES
 
 
@@ -51,6 +64,18 @@ def delete_runs(session: Session, run_ids: Sequence[int]) -> None:
     session.exec(delete(TagMove).where(col(TagMove.run_id).in_(run_ids)))
     session.exec(delete(Run).where(col(Run.id).in_(run_ids)))
     session.exec(delete(Group).where(col(Group.id).not_in(select(Run.group_id))))
+
+
+def delete_deliveries(session: Session, before: float) -> None:
+    """What was handled before `before` and made nothing that is left."""
+    made = select(Group.delivery_id).where(col(Group.delivery_id).is_not(None))
+    session.exec(
+        delete(Delivery).where(
+            col(Delivery.state) != DeliveryState.RECEIVED,
+            col(Delivery.processed_at) < before,
+            col(Delivery.id).not_in(made),
+        )
+    )
 
 
 def commits_kept(session: Session, repo_id: int) -> dict[str, str]:
