@@ -28,6 +28,16 @@ def git_fetch(url: str, sha: str, ref: str) -> list[str]:
     ]  # fmt: skip
 
 
+def git_count() -> list[str]:
+    """How many loose objects and packs there are, as lines `NAME: NUMBER`."""
+    return ["count-objects", "-v"]
+
+
+def git_pack() -> list[str]:
+    """All objects into one pack, those that no ref reaches too."""
+    return ["repack", "-a", "-d", "-k", "-q"]
+
+
 def git_fill(sha: str) -> list[str]:
     """Write the index and all files of the commit: one process where `checkout` would do more to no avail."""
     return ["-c", "core.hooksPath=/dev/null", "-c", "core.symlinks=true", "read-tree", "-u", "--reset", sha]

@@ -101,3 +101,4 @@ class Machine:
         if is_full or self._rounds % EVICT_EVERY == 0:
             self.kit.environments.evict()
             self.kit.blobs.evict(self._settings.blobs_bytes)
+            workspaces.pack_mirrors(is_idle)

@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 FETCH_LIMIT_S = 3600.0
 KNOWN_COMMITS = 4096
 TRASH_MAX = 400
+_UNTIDY = 2000  # loose objects in a mirror from which on it is packed
+_PACK_WEIGHT = 40  # a pack counts as much: git looks into each of them
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -119,6 +121,21 @@ class Workspaces:
             count += 1
         return count
 
+    def pack_mirrors(self, go_on: Callable[[], bool]) -> int:
+        """Put the many small packs and loose objects that fetches leave into one pack; how many mirrors needed it.
+
+        Nothing is thrown away: an attempt may stand on a commit that no ref holds any more. Fetches may go on.
+        """
+        count = 0
+        for mirror in sorted(self._mirrors.glob("*.git")):
+            if not go_on():
+                break
+            try:
+                count += _pack(mirror)
+            except GitFailed as error:
+                log.warning("%s cannot be packed: %s", mirror, error.message)  # the others can
+        return count
+
     def _has(self, mirror: Path, sha: str) -> bool:
         key = (mirror.name, sha)
         with self._guard:
@@ -151,6 +168,16 @@ def _make_mirror(mirror: Path, sha: str) -> None:
     form = "sha256" if len(sha) == 64 else "sha1"
     git(["init", "--quiet", "--bare", f"--object-format={form}", "--template=", "--", str(fresh)], cwd=mirror.parent)
     fresh.rename(mirror)
+
+
+def _pack(mirror: Path) -> bool:
+    """Whether it was worth it."""
+    told = dict(line.split(": ") for line in git(argv.git_count(), cwd=mirror).decode().splitlines())
+    if int(told["count"]) + _PACK_WEIGHT * int(told["packs"]) < _UNTIDY:
+        return False
+    for _ in range(2 if told["packs"] == "0" else 1):  # git takes in what no ref reaches once there is a pack
+        git(argv.git_pack(), cwd=mirror)
+    return True
 
 
 def give(folder: Path, uid: int, gid: int) -> None:

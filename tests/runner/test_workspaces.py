@@ -203,3 +203,19 @@ def test_half_a_connection_does_not_hold_a_fetch(places: Workspaces, monkeypatch
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/git/local/demo.git"
         with pytest.raises(GitFailed, match="too slow"):
             places.fetch(places.mirror("local/demo", True), url, CLONE_TOKEN, "a" * 40, "main")
+
+
+def test_a_mirror_of_many_fetches_is_packed_and_loses_nothing(
+    places: Workspaces, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = places.mirror("local/demo", True)
+    shas = [server.commit({"a": str(number)}, branch=f"b{number}") for number in range(4)]
+    for sha in shas:  # each takes the ref of the one before
+        places.fetch(mirror, f"{server.url}/git/local/demo.git", CLONE_TOKEN, sha, "main")
+    assert places.pack_mirrors(lambda: True) == 0
+    monkeypatch.setattr("dstack_runner.workspace._UNTIDY", 5)
+    assert places.pack_mirrors(lambda: False) == 0
+    assert places.pack_mirrors(lambda: True) == 1
+    assert not list(mirror.glob("objects/??/*")) and len(list(mirror.glob("objects/pack/*.pack"))) == 1
+    again = Workspaces(mirror.parent.parent)  # remembers no commit
+    assert not any(again.fetch(mirror, "http://127.0.0.1:1/", CLONE_TOKEN, sha, "main") for sha in shas)
