@@ -101,4 +101,5 @@ class Machine:
         if is_full or self._rounds % EVICT_EVERY == 0:
             self.kit.environments.evict()
             self.kit.blobs.evict(self._settings.blobs_bytes)
-            workspaces.pack_mirrors(is_idle)
+        if not is_full and self._rounds % EVICT_EVERY == 0:
+            workspaces.pack_mirrors(is_idle)  # which needs room for a while
