@@ -27,9 +27,9 @@ from dstack.server.bootstrap import start
 from dstack.server.bus import QUEUE
 from dstack.server.clock import Clock
 from dstack.server.decide.plan import GroupPlan, NeedInput, RunPlan
-from dstack.server.models import Token
+from dstack.server.models import Run, Token
 from dstack.server.models.token import TokenKind
-from dstack.server.services.create_group import create_group
+from dstack.server.services.create_group import NameTaken, create_group
 from dstack.server.services.hold_lease import expire_leases
 from dstack.server.services.manage_users import SIGN_IN_S, make_token, redeem_sign_in
 from dstack.server.settings import Settings
@@ -169,12 +169,22 @@ class Api:
         **more: Any,
     ) -> dict[str, str]:
         repo = repo or self.shared_repo()
+        while True:
+            try:
+                made = self._make(jobs, repo, needs or {}, more)
+            except NameTaken:
+                continue  # as a handler does: names are drawn again
+            return {run.workflow: run.name for run in made}
+
+    def _make(
+        self, jobs: Mapping[str, Job], repo: str, needs: Mapping[str, tuple[str, ...]], more: dict[str, Any]
+    ) -> list[Run]:
         plans = tuple(
             RunPlan(
                 self.clock.new_name(),
                 workflow,
                 (job,),
-                inputs=tuple(NeedInput(name) for name in (needs or {}).get(workflow, ())),
+                inputs=tuple(NeedInput(name) for name in needs.get(workflow, ())),
                 **more,
             )
             for workflow, job in jobs.items()
@@ -182,8 +192,7 @@ class Api:
         plan = GroupPlan(
             self.clock.new_name(), self.repo_id(repo), self._shared_sha, Trigger.PUSH, plans, branch="main"
         )
-        made = self.wiring.db.write(lambda s: create_group(s, plan, self.clock.now()))
-        return {run.workflow: run.name for run in made}
+        return self.wiring.db.write(lambda s: create_group(s, plan, self.clock.now()))
 
     _shared_sha: str = ""
     _shared_lock: threading.Lock = field(default_factory=threading.Lock)

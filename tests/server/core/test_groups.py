@@ -7,8 +7,8 @@ from server_clock import FakeClock
 
 from dstack.errors import Conflict
 from dstack.server.decide.plan import GroupPlan, NeedInput, RunPlan, TagInput
-from dstack.server.models import Repo, Run
-from dstack.server.services.create_group import create_group
+from dstack.server.models import Group, Repo, Run
+from dstack.server.services.create_group import NameTaken, create_group
 from dstack.server.services.restart_run import restart_run
 from dstack.server.services.stop_run import stop_run
 from dstack.server.store.jobs import jobs_of_run
@@ -108,3 +108,16 @@ def test_the_runs_of_one_push_do_not_supersede_one_another(scene: Scene) -> None
     )
     assert scene.now(prepare)[0] is JobState.QUEUED
     assert scene.now(train)[0] is JobState.WAITING
+
+
+def test_a_name_drawn_twice_is_drawn_again(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run,) = scene.push(scene.plan("train"))
+    scene.stop(run)
+    taken = scene.wiring.db.read(lambda s: s.get_one(Group, run.group_id)).name
+    with pytest.raises(NameTaken):
+        plan = GroupPlan(taken, 1, "a" * 40, Trigger.PUSH, (scene.plan("other"),))
+        scene.wiring.db.write(lambda s: create_group(s, plan, scene.clock.now()))
+    draws = iter([taken, "fresh-group-1", run.name, "fresh-run-1"])
+    monkeypatch.setattr(scene.clock, "new_name", lambda: next(draws))
+    again = scene.restart(run)
+    assert again.name == "fresh-run-1"

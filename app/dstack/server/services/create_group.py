@@ -12,7 +12,13 @@ from dstack.server.models import Group, JobRow, Repo, Run, RunInput, RunNeed
 from dstack.server.store.database import wake
 from dstack.server.store.jobs import jobs_of_run
 from dstack.server.store.repos import repo_by_name
-from dstack.server.store.runs import open_runs_of_concurrency_group, run_by_key, run_by_name, runs_needed_by
+from dstack.server.store.runs import (
+    group_by_name,
+    open_runs_of_concurrency_group,
+    run_by_key,
+    run_by_name,
+    runs_needed_by,
+)
 from dstack.server.store.tags import tag_by_name
 from dstack.server.transitions.jobs import move_job, stop_job
 from dstack.server.transitions.runs import how_it_ended, is_ready, older_in_concurrency_group
@@ -35,6 +41,8 @@ def create_group(session: Session, plan: GroupPlan, now: float) -> list[Run]:
     for run_plan in fresh:
         if run_by_name(session, run_plan.name) is not None:
             raise NameTaken(f"a run called {run_plan.name} exists")
+    if group_by_name(session, plan.name) is not None:
+        raise NameTaken(f"a group called {plan.name} exists")
     group = Group(name=plan.name, repo_id=plan.repo_id, delivery_id=plan.delivery_id, created_at=now)
     session.add(group)
     session.flush()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlmodel import Session
 
 from dstack.errors import Conflict
@@ -9,7 +11,7 @@ from dstack.server.clock import Clock
 from dstack.server.decide.states import Event
 from dstack.server.models import Group, JobRow, Run, RunInput
 from dstack.server.store.jobs import jobs_of_run
-from dstack.server.store.runs import inputs_of_run, run_by_id, run_by_name
+from dstack.server.store.runs import group_by_name, inputs_of_run, run_by_id, run_by_name
 from dstack.server.transitions.jobs import move_job
 from dstack.server.transitions.runs import older_in_concurrency_group
 from dstack.wire.states import JobState, Reason
@@ -32,7 +34,9 @@ def restart_run(session: Session, old: Run, *, by: str, clock: Clock) -> Run:
                 f"Start the workflow anew: `dstack run {old.workflow}`.",
             )
     now = clock.now()
-    group = Group(name=clock.new_name(), repo_id=old.repo_id, created_at=now)
+    group = Group(
+        name=_free_name(clock, lambda name: group_by_name(session, name)), repo_id=old.repo_id, created_at=now
+    )
     session.add(group)
     session.flush()
     fields = old.model_dump(
@@ -43,7 +47,7 @@ def restart_run(session: Session, old: Run, *, by: str, clock: Clock) -> Run:
     )  # fmt: skip
     run = Run(
         **fields,
-        name=_free_name(session, clock),
+        name=_free_name(clock, lambda name: run_by_name(session, name)),
         group_id=group.id or 0,
         created_by=by,
         restarted_from=old.name,
@@ -82,8 +86,8 @@ def _was_made_by_provider(session: Session, run: Run, job: JobRow) -> bool:
     return any(other.spec["expects_jobs"] and other.id != job.id for other in jobs_of_run(session, run.id or 0))
 
 
-def _free_name(session: Session, clock: Clock) -> str:
+def _free_name(clock: Clock, find: Callable[[str], object | None]) -> str:
     while True:
         name = clock.new_name()
-        if run_by_name(session, name) is None:
+        if find(name) is None:
             return name

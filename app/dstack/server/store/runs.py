@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, func, select
 
-from dstack.server.models import Run, RunInput, RunNeed
+from dstack.server.models import Group, Run, RunInput, RunNeed
 from dstack.wire.states import FINAL_STATES, JobState
 
 
@@ -61,6 +61,10 @@ def list_runs(session: Session, want: RunFilter, limit: int) -> Sequence[Run]:
     if want.before is not None:
         query = query.where(col(Run.id) < want.before)
     return session.exec(query).all()
+
+
+def group_by_name(session: Session, name: str) -> Group | None:
+    return session.exec(select(Group).where(Group.name == name)).first()
 
 
 def runs_of_group(session: Session, group_id: int) -> Sequence[Run]:
