@@ -13,7 +13,7 @@ import pytest
 for folder in (Path(__file__).parent, Path(__file__).parent.parent / "fakes"):
     sys.path.insert(0, str(folder))
 
-from installation import Repository, Site  # noqa: E402  they lie beside this file
+from installation import RUNNING, Repository, Site  # noqa: E402  they lie beside this file
 
 
 @pytest.hookimpl(wrapper=True)
@@ -21,19 +21,15 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """A failed test shows what server and runners said."""
     report = yield
     if report.when == "call" and report.failed:
-        for site in _SITES:
+        for site in RUNNING:
             report.sections.append(("processes", site.said(6000)))
     return report
-
-
-_SITES: list[Site] = []
 
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One server with one runner for all tests that leave it as it was; every run of theirs has ended at its end."""
     site = Site(tmp_path_factory.mktemp("shared"), DSTACK_RUNNER_GPUS="").start()
-    _SITES.append(site)
     try:
         site.runner(url=site.proxy().url)
         yield site
@@ -42,7 +38,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         site.wait_all()
         site.assert_sound()
     finally:
-        _SITES.remove(site)
         site.close()
 
 
@@ -54,12 +49,10 @@ def make_site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     def make(**settings: Any) -> Site:
         site = Site(tmp_path, **settings)
         made.append(site)
-        _SITES.append(site)
         return site.start()
 
     yield make
     for site in made:
-        _SITES.remove(site)
         site.close()
 
 

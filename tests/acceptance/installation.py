@@ -16,6 +16,7 @@ from tcp_proxy import TcpProxy
 
 FINAL = ("succeeded", "failed", "stopped", "skipped")
 Json = dict[str, Any]
+RUNNING: list[Site] = []  # those whose processes a failed test shows
 
 
 class Site:
@@ -38,11 +39,13 @@ class Site:
         self._http.trust_env = False
 
     def start(self) -> Site:
+        RUNNING.append(self)
         self.server.start()
         self.ledger.open()
         return self
 
     def close(self) -> None:
+        RUNNING.remove(self)
         for runner in self.runners:
             runner.kill()
         self.server.kill()

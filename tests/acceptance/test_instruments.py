@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import re
 import socket
 import sqlite3
 import threading
@@ -14,6 +15,27 @@ import pytest
 import requests
 from history import Heard, Ledger
 from tcp_proxy import Answer, CutAt, Hang, LoseReply, Reset, TcpProxy
+
+from dstack.errors import Usage
+from dstack.server.failpoints import parse_failpoints
+
+
+def test_failpoints_are_read_or_refused_with_the_names_there_are() -> None:
+    assert parse_failpoints("") == {}
+    assert parse_failpoints("commit-before=kill@3; finish-before-reply=kill") == {
+        "commit-before": 3, "finish-before-reply": 1,
+    }  # fmt: skip
+    for text in (
+        "nowhere=kill",
+        "commit-before",
+        "commit-before=sleep",
+        "commit-before=kill@0",
+        "commit-before=kill@x",
+    ):
+        with pytest.raises(Usage, match=re.escape(text)) as refused:
+            parse_failpoints(text)
+        assert "finish-before-reply" in refused.value.hint
+
 
 TABLES = """
 CREATE TABLE runs (id INTEGER PRIMARY KEY, group_id INT, state TEXT);

@@ -8,8 +8,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import requests
@@ -45,7 +46,7 @@ class Pusher:
         self.tree = tree
         self.told: list[str] = []
 
-    def push(self, number: int) -> str:
+    def push(self, number: object) -> str:
         sha = self.tree.commit({"n": str(number), ".dstack/workflows.yaml": CHAIN})
         deadline = time.monotonic() + 30
         while not self._push_once():
@@ -103,7 +104,7 @@ def test_random_kills_of_the_server_under_load_lose_and_double_nothing(
     site = make_site()
     site.runner(url=site.proxy().url)
     load_and_kill(site, repository(site), [site.server], pushes=15, kills=5, seed=20261122)
-    assert all(len(site.attempts(run["name"])) == 1 for run in site.runs())  # and no training was begun twice
+    assert {row["attempts"] for row in site.ledger.rows("SELECT attempts FROM jobs")} == {1}  # nothing ran twice
 
 
 def test_random_kills_of_the_runner_under_load_lose_and_double_nothing(
@@ -124,6 +125,7 @@ def test_many_random_kills_of_server_and_runner(make_site: MakeSite, repository:
     load_and_kill(site, repository(site), [site.server, runner], pushes=50, kills=10, seed=seed)
 
 
+@pytest.mark.xdist_group("pointed")
 @pytest.mark.parametrize(
     "point",
     [
@@ -131,24 +133,21 @@ def test_many_random_kills_of_server_and_runner(make_site: MakeSite, repository:
         "accept-before-reply=kill", "artifact-before-reply=kill", "finish-before-reply=kill",
     ],
 )  # fmt: skip
-def test_a_kill_at_a_named_point_costs_nothing(make_site: MakeSite, repository: MakeTree, point: str) -> None:
+def test_a_kill_at_a_named_point_costs_nothing(pointed: Lossy, point: str) -> None:
     """F2."""
-    site = make_site()
-    runner = site.runner(url=site.proxy().url)
-    tree = repository(site)
+    site = pointed.site
     site.server.kill()
     site.server.start(DSTACK_FAILPOINTS=point)
-    pusher = Pusher(tree)
-    pushing = threading.Thread(target=pusher.push, args=(1,))
-    pushing.start()
-    assert site.server.ended(60) == -signal.SIGKILL  # the point was reached
-    assert site.server.start() < 15
-    pushing.join(60)
-    until(lambda: len(site.runs()) == 2, 30, "the push has its two runs")
-    assert {run["state"] for run in site.wait_all()} == {"succeeded"}
-    assert [len(site.attempts(run["name"])) for run in site.runs()] == [1, 1]  # no attempt was wasted either
-    assert runner.is_running
-    site.assert_sound()
+    pusher = Pusher(pointed.tree)
+    with ThreadPoolExecutor(1) as pool:
+        pushing = pool.submit(pusher.push, point)
+        assert site.server.ended(60) == -signal.SIGKILL  # the point was reached
+        site.server.start()
+        sha = pushing.result(60)
+    until(lambda: len(site.runs(sha=sha)) == 2, 30, "the push has its two runs")
+    runs = [site.wait(run["name"]) for run in site.runs(sha=sha)]
+    assert [run["state"] for run in runs] == ["succeeded"] * 2
+    assert [run["jobs"][0]["attempt"] for run in runs] == [1, 1]  # no attempt was wasted either
 
 
 def test_a_manual_run_asked_for_again_after_a_kill_is_the_same_run(make_site: MakeSite, repository: MakeTree) -> None:
@@ -251,6 +250,7 @@ def _drain_and_start_again(site: Site, names: list[str]) -> None:
 VERBS = ("poll", "accept", "state", "log", "metrics", "missing", "packs", "artifacts", "finish")
 
 
+@pytest.mark.xdist_group("lossy")
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_lost_reply_to_any_call_is_repeated_without_harm(shared_proxied: Lossy, verb: str) -> None:
     """F10: the server did it, the runner does not know."""
@@ -271,6 +271,7 @@ def test_a_lost_reply_to_any_call_is_repeated_without_harm(shared_proxied: Lossy
     assert attempt["points"] == 3
 
 
+@pytest.mark.xdist_group("lossy")
 def test_a_success_counts_though_no_state_was_told_before_it(shared_proxied: Lossy) -> None:
     site, proxy = shared_proxied.site, shared_proxied.proxy
     proxy.on(r"^POST \S*/state\b", Answer(503), times=3)
@@ -279,6 +280,7 @@ def test_a_success_counts_though_no_state_was_told_before_it(shared_proxied: Los
     assert (run["state"], run["jobs"][0]["attempt"]) == ("succeeded", 1)
 
 
+@pytest.mark.xdist_group("lossy")
 def test_a_call_that_never_answers_does_not_stop_the_others(shared_proxied: Lossy) -> None:
     """A hung log call must not cost the lease: renewals have a connection of their own."""
     site, proxy = shared_proxied.site, shared_proxied.proxy
@@ -295,17 +297,26 @@ def test_a_call_that_never_answers_does_not_stop_the_others(shared_proxied: Loss
 class Lossy:
     """A site whose runner works through one proxy."""
 
-    def __init__(self, site: Site, tree: Repository) -> None:
-        self.site, self.tree = site, tree
+    def __init__(self, site: Site) -> None:
+        self.site, self.tree = site, Repository(site, "local/lossy")
         self.proxy = site.proxies[0]
 
 
 @pytest.fixture(scope="module")
-def shared_proxied(tmp_path_factory: pytest.TempPathFactory) -> object:
-    site = Site(tmp_path_factory.mktemp("lossy"), lease_s=2)
+def pointed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lossy]:
+    yield from _lossy(tmp_path_factory.mktemp("pointed"), 20)
+
+
+@pytest.fixture(scope="module")
+def shared_proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lossy]:
+    yield from _lossy(tmp_path_factory.mktemp("lossy"), 2)
+
+
+def _lossy(root: Path, lease_s: int) -> Iterator[Lossy]:
+    site = Site(root, lease_s=lease_s)
     try:
         site.start().runner(url=site.proxy().url)
-        yield Lossy(site, Repository(site, "local/lossy"))
+        yield Lossy(site)
         site.wait_all()
         site.assert_sound()
     finally:
