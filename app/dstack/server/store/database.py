@@ -169,9 +169,11 @@ def _translate(error: BaseException) -> BaseException:
 def _engine(path: Path, *, read_only: bool) -> Engine:
     engine = create_engine(
         f"sqlite:///{path}",
-        connect_args={"check_same_thread": False, "timeout": 5.0},
+        # Lists of ids make statements that differ in length: each connection would keep 128 of them, many of 10 KB.
+        connect_args={"check_same_thread": False, "timeout": 5.0, "cached_statements": 48},
         pool_size=1 if not read_only else 12,
         max_overflow=0 if not read_only else 28,
+        pool_use_lifo=True,  # a few warm connections, not all of them in turn
     )
 
     @event.listens_for(engine, "connect")
@@ -187,6 +189,7 @@ def _engine(path: Path, *, read_only: bool) -> Engine:
             # Only the writer checkpoints: SQLite before 3.51.3 can corrupt a WAL that two connections reset at once.
             cursor.execute("PRAGMA wal_autocheckpoint=0")
             cursor.execute("PRAGMA query_only=ON")
+            cursor.execute("PRAGMA cache_size=-512")  # KiB each: the pages are in the machine's own cache anyway
         cursor.close()
 
     @event.listens_for(engine, "begin")
