@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import logging
 import signal
@@ -27,6 +28,7 @@ from dstack.server.wiring import Wiring
 
 log = logging.getLogger(__name__)
 _DRAIN_S = 10
+_ARENA_MAX = -8  # M_ARENA_MAX of mallopt(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Address:
 def serve(settings: Settings, *, runner: bool, ready: Callable[[Address], None]) -> None:
     """Blocks until a signal. SIGTERM lets the jobs of the runner beside go on without the server; SIGINT (Ctrl-C) stops
     them. `ready` is called once `/healthz` answers. Raises Conflict for a taken port."""
+    _share_heaps()
     with _bind(settings) as listener:
         settings = settings.model_copy(update={"port": listener.getsockname()[1]})
         with start(settings) as started, asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
@@ -73,6 +76,14 @@ async def _serve(started: Started, listener: socket.socket, runner: bool, ready:
             beside.start()
         ready(Address(wiring.settings.public_url, _sign_in_link(wiring), started.first_token))
     await serving
+
+
+def _share_heaps() -> None:
+    """Else glibc gives nearly every thread a heap of its own, and each keeps the most it ever had. A hint: where there
+    is no such call, nothing is lost but memory."""
+    limit = getattr(ctypes.CDLL(None), "mallopt", None)
+    if limit is not None:
+        limit(_ARENA_MAX, 2)
 
 
 class _Server(uvicorn.Server):

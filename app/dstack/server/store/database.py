@@ -169,8 +169,8 @@ def _translate(error: BaseException) -> BaseException:
 def _engine(path: Path, *, read_only: bool) -> Engine:
     engine = create_engine(
         f"sqlite:///{path}",
-        # Lists of ids make statements that differ in length: each connection would keep 128 of them, many of 10 KB.
-        connect_args={"check_same_thread": False, "timeout": 5.0, "cached_statements": 48},
+        # Lists of ids make statements that differ in length: each connection would keep 128 of them, many of 20 KB.
+        connect_args={"check_same_thread": False, "timeout": 5.0, "cached_statements": 64 if not read_only else 16},
         pool_size=1 if not read_only else 12,
         max_overflow=0 if not read_only else 28,
         pool_use_lifo=True,  # a few warm connections, not all of them in turn
