@@ -5,7 +5,8 @@ from __future__ import annotations
 RETRY_STATUSES = frozenset({429, 502, 503, 504})
 SAFE_METHODS = frozenset({"GET", "HEAD", "PUT", "DELETE"})
 MAX_TRIES = 5
-REFUSED_TRIES = 3  # nobody listens: a server being restarted is back within a second, a wrong address never is
+REFUSED_TRIES = 3  # nobody listens, and nobody was met there yet: a wrong address stays one
+MET_TRIES = 10  # about 20 s: the server was met a moment ago, so it is being restarted
 FIRST_DELAY_S = 0.2
 MAX_DELAY_S = 5.0
 MAX_RETRY_AFTER_S = 30.0
@@ -17,16 +18,18 @@ def may_repeat(method: str, *, keyed: bool) -> bool:
 
 
 def delay_before_retry(
-    tries: int, *, status: int | None, refused: bool, retry_after: str | None, jitter: float
+    tries: int, *, status: int | None, refused: bool, met: bool, retry_after: str | None, jitter: float
 ) -> float | None:
     """Seconds to wait before the next try of a repeatable call, or None to give up.
 
-    `tries` counts those made; `status` is None when no answer came, `refused` when nobody listened there. `jitter` is a
-    random number of [0, 1): clients that failed together must not return together.
+    `tries` counts those made; `status` is None when no answer came, `refused` when nobody listened there, `met` when
+    the server was reached before. `jitter` is a random number of [0, 1): clients that failed together must not return
+    together.
     """
     if status is not None and status not in RETRY_STATUSES:
         return None
-    if tries >= (REFUSED_TRIES if refused else MAX_TRIES):
+    limit = REFUSED_TRIES if refused else MAX_TRIES
+    if tries >= (MET_TRIES if met and status is None else limit):
         return None
     asked = read_retry_after(retry_after)
     if asked is not None:

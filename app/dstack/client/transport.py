@@ -38,6 +38,7 @@ class _Failure(NamedTuple):
     status: int | None = None
     retry_after: str | None = None
     refused: bool = False
+    cut: bool = False  # the connection stood, and broke off
     hopeless: bool = False  # no repetition can help: the certificate, the address
 
 
@@ -101,6 +102,7 @@ class Transport:
         self.token = _checked_token(token)
         self._sleep = sleep
         self._kept: http.client.HTTPConnection | None = None
+        self._has_met = False  # somebody listens there, or did
 
     def call(
         self,
@@ -142,6 +144,7 @@ class Transport:
         while True:
             tries += 1
             outcome = self._try(call)
+            self._has_met |= not isinstance(outcome, _Failure) or outcome.status is not None or outcome.cut
             if isinstance(outcome, str):  # a redirect to this path of the same server
                 redirects += 1
                 if redirects > MAX_REDIRECTS:
@@ -152,7 +155,12 @@ class Transport:
                 return outcome
             jitter = os.urandom(1)[0] / 256  # the random module costs 5 ms at every start
             delay = delay_before_retry(
-                tries, status=outcome.status, refused=outcome.refused, retry_after=outcome.retry_after, jitter=jitter
+                tries,
+                status=outcome.status,
+                refused=outcome.refused,
+                met=self._has_met,
+                retry_after=outcome.retry_after,
+                jitter=jitter,
             )
             if delay is None or outcome.hopeless or not (call.repeatable or outcome.refused):
                 raise outcome.error
@@ -169,7 +177,8 @@ class Transport:
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             hopeless = isinstance(error, (ssl.SSLError, UnicodeError))
             refused = isinstance(error, ConnectionRefusedError)
-            return _Failure(_unreachable(self.address, error), refused=refused, hopeless=hopeless)
+            cut = isinstance(error, ConnectionResetError | BrokenPipeError | http.client.HTTPException)
+            return _Failure(_unreachable(self.address, error), refused=refused, cut=cut, hopeless=hopeless)
         except Unreachable as error:
             return _Failure(error, hopeless=isinstance(error, _Elsewhere))
         if stream.status < 400:

@@ -105,21 +105,25 @@ def test_what_may_be_repeated(method: str, keyed: bool, may: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tries", "status", "refused", "retry_after", "delay"),
+    ("tries", "status", "refused", "met", "retry_after", "delay"),
     [
-        (1, None, False, None, 0.2),
-        (2, 503, False, None, 0.4),
-        (1, 429, False, "7", 7.0),
-        (1, 503, False, "999", None),
-        (1, 503, False, "Wed, 21 Oct", 0.2),
-        (1, 404, False, None, None),
-        (1, 500, False, None, None),
-        (3, None, True, None, None),
-        (5, 502, False, None, None),
+        (1, None, False, False, None, 0.2),
+        (2, 503, False, True, None, 0.4),
+        (1, 429, False, True, "7", 7.0),
+        (1, 503, False, True, "999", None),
+        (1, 503, False, True, "Wed, 21 Oct", 0.2),
+        (1, 404, False, True, None, None),
+        (1, 500, False, True, None, None),
+        (3, None, True, False, None, None),
+        (5, 502, False, True, None, None),
+        (3, None, True, True, None, 0.8),  # met a moment ago: it is being restarted
+        (10, None, True, True, None, None),
     ],
 )
-def test_delays(tries: int, status: int | None, refused: bool, retry_after: str | None, delay: float | None) -> None:
-    found = delay_before_retry(tries, status=status, refused=refused, retry_after=retry_after, jitter=1.0)
+def test_delays(
+    tries: int, status: int | None, refused: bool, met: bool, retry_after: str | None, delay: float | None
+) -> None:
+    found = delay_before_retry(tries, status=status, refused=refused, met=met, retry_after=retry_after, jitter=1.0)
     assert found == (None if delay is None else pytest.approx(delay))
 
 

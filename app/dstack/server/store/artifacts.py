@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from dstack.server.models import Artifact, Attempt
@@ -23,14 +24,14 @@ def artifact_of_attempt(session: Session, attempt_id: str, path: str) -> Artifac
 
 
 def artifacts_of_runs(session: Session, run_ids: Sequence[int]) -> Sequence[Artifact]:
-    """What the newest attempt of each job stored: results of an attempt that lost its lease do not count."""
+    """What the newest attempt of each job stored, if it was not lost: what earlier ones left does not count."""
     if not run_ids:
         return []
-    rows = session.exec(
-        select(Artifact, Attempt)
+    newer = aliased(Attempt)
+    has_newer = select(newer.id).where(col(newer.job_id) == Attempt.job_id, col(newer.number) > Attempt.number)
+    return session.exec(
+        select(Artifact)
         .join(Attempt, col(Attempt.id) == Artifact.attempt_id)
-        .where(col(Artifact.run_id).in_(run_ids), col(Attempt.state) != AttemptState.LOST)
-        .order_by(col(Attempt.number), col(Artifact.path))
+        .where(col(Artifact.run_id).in_(run_ids), col(Attempt.state) != AttemptState.LOST, ~has_newer.exists())
+        .order_by(col(Artifact.job_id), col(Artifact.path))
     ).all()
-    newest = {attempt.job_id: attempt.number for _, attempt in rows}
-    return [artifact for artifact, attempt in rows if attempt.number == newest[attempt.job_id]]
