@@ -103,6 +103,7 @@ class Occasion:
     trigger: Trigger
     key: str | None = None
     schedule_time: str = ""
+    is_working_tree: bool = False  # a commit made of uncommitted changes: no automatic tag for it
     providers: Mapping[ProviderRef, ProviderSource] = field(default_factory=dict)
     wheel: str = ""  # a requirement line for this version of dstack, for custom providers
 
@@ -147,7 +148,7 @@ def plan_run(
     )
     resolved = resolve(workflow, overrides, context)
     source = occasion.providers.get(resolved.provider)
-    on_default = occasion.branch == occasion.default_branch
+    may_tag = occasion.branch == occasion.default_branch and not occasion.is_working_tree
     return RunPlan(
         name=run_name,
         workflow=workflow.name,
@@ -155,7 +156,7 @@ def plan_run(
         provider_source=source,
         variables=dict(resolved.variables),
         inputs=tuple(_input(dependency, in_group) for dependency in resolved.depends_on),
-        auto_tag=resolved.tag if on_default else None,
+        auto_tag=resolved.tag if may_tag else None,
         headline=resolved.metrics.headline if resolved.metrics else None,
         better=resolved.metrics.better if resolved.metrics else "higher",
         concurrency_group=resolved.concurrency.group if resolved.concurrency else None,

@@ -28,6 +28,8 @@ MAX_CHANGED_PATHS = 3000
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _FIRST_BRANCHES = ("refs/heads/main", "refs/heads/master")
 _TIDY_OVER = 2000  # loose objects; git itself would collect at 6700
+_ANSWER_S = 120.0  # a question that hangs (a dying disk) must not hold up every other repository
+_GC_S = 3600.0
 
 # For every git that changes or serves a repository: what it acknowledges is on the disk.
 DURABLE = (("core.fsync", "committed,loose-object"), ("core.logAllRefUpdates", "false"))
@@ -212,7 +214,7 @@ class LocalGit:
         out = self._git(repo_id, ["count-objects"])
         if not always and int(out.split()[0]) < _TIDY_OVER:
             return False
-        self._git(repo_id, ["gc", "--quiet", "--prune=1.day.ago"])
+        self._git(repo_id, ["gc", "--quiet", "--prune=1.day.ago"], timeout_s=_GC_S)
         return True
 
     # Notes
@@ -257,9 +259,15 @@ class LocalGit:
         return {"GIT_DIR": path, **config_environment([*DURABLE, ("safe.directory", path), *more])}
 
     def _git(
-        self, repo_id: str, argv: Sequence[str], stdin: bytes | None = None, more: Sequence[tuple[str, str]] = ()
+        self,
+        repo_id: str,
+        argv: Sequence[str],
+        stdin: bytes | None = None,
+        more: Sequence[tuple[str, str]] = (),
+        timeout_s: float = _ANSWER_S,
     ) -> bytes:
-        return git(argv, cwd=self._open(repo_id), env=self._environment(repo_id, more), stdin=stdin)
+        env = self._environment(repo_id, more)
+        return git(argv, cwd=self._open(repo_id), env=env, stdin=stdin, timeout_s=timeout_s)
 
     def _check(self, repo_id: str, objects: Sequence[str]) -> list[str]:
         """The ids of those objects that exist. Names go in by standard input, where nothing is an option."""

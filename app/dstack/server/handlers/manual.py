@@ -34,6 +34,7 @@ def handle_manual(wiring: Wiring, delivery: Delivery) -> None:
         branch=request.branch,
         default_branch=wiring.git.default_branch(str(repo.id)),
         trigger=Trigger.MANUAL,
+        is_working_tree=bool(request.parent),
         wheel=wheel_requirement(wiring.settings.public_url),
     )
 
