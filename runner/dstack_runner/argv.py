@@ -39,8 +39,14 @@ def git_pack() -> list[str]:
 
 
 def git_fill(sha: str) -> list[str]:
-    """Write the index and all files of the commit: one process where `checkout` would do more to no avail."""
-    return ["-c", "core.hooksPath=/dev/null", "-c", "core.symlinks=true", "read-tree", "-u", "--reset", sha]
+    """Write the index and all files of the commit: one process where `checkout` would do more to no avail.
+
+    More than 100 files are written by a few processes at once (that is git's own threshold).
+    """
+    return [
+        "-c", "core.hooksPath=/dev/null", "-c", "core.symlinks=true", "-c", "checkout.workers=4",
+        "read-tree", "-u", "--reset", sha,
+    ]  # fmt: skip
 
 
 def clone_credential(url: str, token: str) -> dict[str, str]:
