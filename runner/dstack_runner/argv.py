@@ -13,8 +13,9 @@ STALLED_S = 60
 
 
 def git_has(sha: str) -> list[str]:
-    """Answers 0 when the commit lies in the mirror."""
-    return ["cat-file", "-e", f"{sha}^{{commit}}"]
+    """Answers 0 when the commit lies in the mirror with all it needs: a fetch that was cut short may have left the
+    commit itself and not its files. What a ref reaches is whole, so only what goes beyond is looked through."""
+    return ["rev-list", "--quiet", "--objects", f"{sha}^{{commit}}", "--not", "--all"]
 
 
 def git_fetch(url: str, sha: str, ref: str) -> list[str]:

@@ -16,11 +16,13 @@ import subprocess
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dstack.errors import GitFailed, Invalid
 from dstack.git.run import git, git_result
+from dstack.git.watch import git_watched
 from dstack_runner import argv
 from dstack_runner.session import check_attempt, short_key
 
@@ -28,6 +30,7 @@ log = logging.getLogger(__name__)
 FETCH_LIMIT_S = 3600.0
 KNOWN_COMMITS = 4096
 TRASH_MAX = 400
+_LOOK_S = 0.1
 _UNTIDY = 2000  # loose objects in a mirror from which on it is packed
 _PACK_WEIGHT = 40  # a pack counts as much: git looks into each of them
 _HEX = frozenset("0123456789abcdef")
@@ -59,19 +62,22 @@ class Workspaces:
         """Where the objects of a repo are kept; a fork's untrusted commits have a mirror of their own."""
         return self._mirrors / f"{short_key(repo, 'trusted' if trusted else 'untrusted')}.git"
 
-    def fetch(self, mirror: Path, url: str, token: str, sha: str, branch: str) -> bool:
-        """Make sure the mirror has the commit; whether it had to be fetched. Raises GitFailed, Invalid."""
+    def fetch(
+        self, mirror: Path, url: str, token: str, sha: str, branch: str, check: Callable[[], None] = lambda: None
+    ) -> bool:
+        """Make sure the mirror has the commit; whether it had to be fetched. Raises GitFailed, Invalid, and what
+        `check` raises: it is asked all the time, and ends a fetch under way or the wait for another's."""
         check_sha(sha)
-        with self._lock_of(mirror):
+        with _held(self._lock_of(mirror), check):
             if self._has(mirror, sha):
                 return False
             if not (mirror / "objects").is_dir():
                 _make_mirror(mirror, sha)
-            git(
+            git_watched(
                 argv.git_fetch(url, sha, f"refs/fetched/{short_key(branch)}"),
                 cwd=mirror,
                 env=argv.clone_credential(url, token),
-                timeout_s=FETCH_LIMIT_S,
+                check=_within(FETCH_LIMIT_S, check),
             )
             if not self._has(mirror, sha):
                 raise GitFailed(f"the server sent no commit {sha}")
@@ -153,6 +159,28 @@ class Workspaces:
     def _lock_of(self, mirror: Path) -> threading.Lock:
         with self._guard:
             return self._locks.setdefault(mirror.name, threading.Lock())
+
+
+@contextmanager
+def _held(lock: threading.Lock, check: Callable[[], None]) -> Iterator[None]:
+    while not lock.acquire(timeout=_LOOK_S):
+        check()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _within(limit_s: float, check: Callable[[], None]) -> Callable[[], None]:
+    """`check` that also raises GitFailed once the time is over."""
+    deadline = time.monotonic() + limit_s
+
+    def both() -> None:
+        check()
+        if time.monotonic() > deadline:
+            raise GitFailed(f"the fetch was not done within {limit_s:.0f} s")
+
+    return both
 
 
 def check_sha(sha: str) -> str:

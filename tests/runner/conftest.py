@@ -28,7 +28,7 @@ def server(tmp_path: Path) -> Iterator[FakeServer]:
 class RunningRunner:
     """A runner in a thread; `leave` asks it to stop and returns when it has."""
 
-    def __init__(self, server: FakeServer, data: Path, renew_every_s: float = 10.0, **settings: object) -> None:
+    def __init__(self, server: FakeServer, data: Path, /, renew_every_s: float = 10.0, **settings: object) -> None:
         from dstack_runner.loop import Runner
         from dstack_runner.settings import Settings
 

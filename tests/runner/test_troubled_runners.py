@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from runner_server import REGISTRATION_TOKEN, FakeAttempt, FakeServer, until
+from runner_server import CLONE_TOKEN, REGISTRATION_TOKEN, FakeAttempt, FakeServer, until
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from tcp_proxy import TcpProxy
 
 from dstack.wire.job import ArtifactSpec, Command, Job
 from dstack.wire.states import AttemptState, Reason
@@ -288,6 +289,37 @@ def test_two_runners_do_not_share_a_folder(server: FakeServer, daemon, tmp_path:
     done = subprocess.run([*words, "status", "--json"], env=env, capture_output=True, text=True)
     facts = json.loads(done.stdout)
     assert (done.returncode, facts["process"], facts["registered"]) == (0, process.pid, True)
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_stop_ends_a_fetch_that_would_take_long(
+    server: FakeServer, start_runner, monkeypatch: pytest.MonkeyPatch, is_lost: bool
+) -> None:
+    monkeypatch.setattr("tcp_proxy.CHUNK", 4096)
+    come: list[int] = []
+    proxy = TcpProxy(
+        ("127.0.0.1", int(server.url.rpartition(":")[2])),
+        lambda number, way, data: come.append(len(data)) if way == "down" else None,
+    ).start()
+    sha = server.commit({"big": os.urandom(8_000_000)})
+    running = start_runner(server=proxy.url, renew_every_s=0.5)
+    proxy.delay_s = 0.02
+    attempt = server.put(shell("true"), sha)
+    until(lambda: sum(come) > 100_000, what="the pack is on its way")
+    began = time.monotonic()
+    if is_lost:
+        attempt.lost = True
+    else:
+        server.ask_stop(attempt)
+    until(lambda: not running.runner._live)
+    assert time.monotonic() - began < 5
+    assert CLONE_TOKEN not in attempt.text
+    if is_lost:
+        assert attempt.finish is None
+    else:
+        assert attempt.finish is not None
+        assert (attempt.finish.state, attempt.finish.reason) == (AttemptState.STOPPED, Reason.CANCELED_BY)
+    proxy.close()
 
 
 @pytest.fixture

@@ -7,10 +7,13 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from runner_server import CLONE_TOKEN, FakeServer
+from runner_server import CLONE_TOKEN, FakeServer, until
+from tcp_proxy import TcpProxy
 
 from dstack.errors import GitFailed, Invalid
 from dstack_runner.sweep import remove_files_of
@@ -219,3 +222,76 @@ def test_a_mirror_of_many_fetches_is_packed_and_loses_nothing(
     assert not list(mirror.glob("objects/??/*")) and len(list(mirror.glob("objects/pack/*.pack"))) == 1
     again = Workspaces(mirror.parent.parent)  # remembers no commit
     assert not any(again.fetch(mirror, "http://127.0.0.1:1/", CLONE_TOKEN, sha, "main") for sha in shas)
+
+
+class Asked(Exception):
+    """What a check raises when the attempt must end."""
+
+
+@pytest.fixture
+def slow(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[TcpProxy, list[int]]]:
+    """A way to the server on which bytes move all the time, but few; and how many came through so far."""
+    monkeypatch.setattr("tcp_proxy.CHUNK", 2048)
+    come: list[int] = []
+    proxy = TcpProxy(
+        ("127.0.0.1", int(server.url.rpartition(":")[2])),
+        lambda number, way, data: come.append(len(data)) if way == "down" else None,
+    ).start()
+    proxy.delay_s = 0.02
+    yield proxy, come
+    proxy.close()
+
+
+def processes_with(word: str) -> list[str]:
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = file.read_bytes()
+        except OSError:
+            continue
+        if word.encode() in line:
+            found.append(line.decode(errors="replace"))
+    return found
+
+
+def test_a_fetch_that_moves_is_ended_at_once(
+    places: Workspaces, server: FakeServer, slow: tuple[TcpProxy, list[int]]
+) -> None:
+    proxy, come = slow
+    sha = server.commit({"big": os.urandom(4_000_000)})
+    mirror = places.mirror("local/demo", True)
+    url = f"{proxy.url}/git/local/demo.git"
+    asked, told = threading.Event(), {}
+
+    def check() -> None:
+        if asked.is_set():
+            raise Asked
+
+    def fetch(name: str) -> None:
+        try:
+            places.fetch(mirror, url, CLONE_TOKEN, sha, "main", check)
+        except Asked as error:
+            told[name] = error
+
+    threads = [threading.Thread(target=fetch, args=(name,)) for name in ("fetches", "waits for it")]
+    for thread in threads:
+        thread.start()
+    until(lambda: sum(come) > 50_000, what="the pack is on its way")
+    assert processes_with(proxy.url)
+    began = time.monotonic()
+    asked.set()
+    for thread in threads:
+        thread.join(10)
+    assert time.monotonic() - began < 2 and sorted(told) == ["fetches", "waits for it"]
+    until(lambda: not processes_with(proxy.url), 2, "git and its helpers end")
+    checkout = check_out(places, server, sha, "later")  # half a commit is not taken for a whole one
+    assert (checkout / "big").stat().st_size == 4_000_000
+
+
+def test_a_fetch_ends_after_its_hour(
+    places: Workspaces, server: FakeServer, slow: tuple[TcpProxy, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dstack_runner.workspace.FETCH_LIMIT_S", 0.5)
+    sha = server.commit({"big": os.urandom(4_000_000)})
+    with pytest.raises(GitFailed, match="not done within"):
+        places.fetch(places.mirror("r", True), f"{slow[0].url}/git/local/demo.git", CLONE_TOKEN, sha, "main")

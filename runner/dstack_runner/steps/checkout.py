@@ -46,7 +46,9 @@ def _fetch(attempt: Attempt) -> None:
     for delay in delays():
         attempt.control.check()
         try:
-            attempt.kit.workspaces.fetch(attempt.mirror, url, order.clone_token, order.sha, order.branch)
+            attempt.kit.workspaces.fetch(
+                attempt.mirror, url, order.clone_token, order.sha, order.branch, attempt.control.check
+            )
             return
         except GitFailed as error:
             if _FINAL.search(error.message) or _DISK_FULL.search(error.message) or time.monotonic() > deadline:
