@@ -213,6 +213,14 @@ def _waiting(error: DstackError) -> None:
     log.info("a log waits for the server: %s", error.message)
 
 
+def tell_not_begun(server: Server, attempt: str, lease: str, error: OSError, control: Control) -> None:
+    """Tell of an attempt that this machine could not even begin with, so that nobody waits for its lease to run out."""
+    outcome = judge(failure_of("checkout", error), control.stop, None)
+    if not control.lost.is_set():
+        finish = Finish(outcome.state, outcome.reason, outcome.message, machine_fault=outcome.machine_fault)
+        send_finish(server, attempt, lease, finish, control.lost)
+
+
 def send_finish(server: Server, attempt: str, lease: str, finish: Finish, give_up: threading.Event) -> None:
     """Tell the end until it is acknowledged, or the server says that it is none of ours any more. One that the server
     cannot take is told without what the job left: untold, the attempt would be lost, and made anew in vain."""

@@ -9,6 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import islice
 from typing import TypeVar
 
@@ -17,8 +18,7 @@ from dstack.version import __version__
 from dstack.wire.runner import RENEW_EVERY_S, Capacity, Offer, Order, Poll, Polled, Registration, Renewal, Stop
 from dstack.wire.states import Reason
 from dstack_runner.control import Control
-from dstack_runner.execute import Execution
-from dstack_runner.executors.base import JobUser
+from dstack_runner.execute import Execution, tell_not_begun
 from dstack_runner.lease import LeaseKeeper
 from dstack_runner.machine import Machine
 from dstack_runner.server import Server, delays, persist, worth_retrying
@@ -211,13 +211,12 @@ class Runner:
 
     def _carry(self, offer: Offer, control: Control) -> None:
         try:
-            self._session.begin(LiveRecord(offer.attempt, offer.lease))
+            trouble = self._note(offer)
             server = self._server.another()
             order = self._accept(server, offer)
             if order is not None:
                 self._keeper.hold(offer.attempt, offer.lease, order.lease_s)
-                with self._machine.user() as user:
-                    self._execution(order, offer, server, control, user).run()
+                self._execute(order, offer, server, control, trouble)
             server.close()
         except Exception:
             log.exception("attempt %s could not be carried out", offer.attempt)
@@ -230,10 +229,27 @@ class Runner:
                 self._idle_since = time.monotonic()
                 self._guard.notify_all()
 
-    def _execution(
-        self, order: Order, offer: Offer, server: Server, control: Control, user: JobUser | None
-    ) -> Execution:
-        return Execution(order, offer.lease, self._machine.kit, server, control, self._machine.spools, user)
+    def _note(self, offer: Offer) -> OSError | None:
+        """What kept the offer from being noted: accepted all the same, its end can be told."""
+        try:
+            self._session.begin(LiveRecord(offer.attempt, offer.lease))
+        except OSError as error:
+            return error
+        return None
+
+    def _execute(self, order: Order, offer: Offer, server: Server, control: Control, trouble: OSError | None) -> None:
+        with ExitStack() as stack:
+            try:
+                if trouble is not None:
+                    raise trouble
+                user = stack.enter_context(self._machine.user())
+                kit, spools = self._machine.kit, self._machine.spools
+                execution = Execution(order, offer.lease, kit, server, control, spools, user)
+            except OSError as error:
+                log.error("attempt %s cannot begin: %s", offer.attempt, error)
+                tell_not_begun(server, offer.attempt, offer.lease, error, control)
+                return
+            execution.run()
 
     def _accept(self, server: Server, offer: Offer) -> Order | None:
         """The order, or None when the offer is not ours any more (it expired, the job was stopped)."""

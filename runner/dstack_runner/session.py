@@ -123,9 +123,13 @@ class Session:
         path = self.root / name
         fresh = path.with_name(f".{path.name}.new")
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(data, file)
-        fresh.replace(path)
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                json.dump(data, file)
+            fresh.replace(path)
+        except OSError:
+            fresh.unlink(missing_ok=True)  # the disk is full
+            raise
 
 
 def short_key(*parts: str) -> str:

@@ -348,3 +348,32 @@ def test_a_full_disk_is_the_machines_fault_and_the_runner_stays(
     assert list((small_disk / "attempts").iterdir()) == []
     until(lambda: shutil.disk_usage(small_disk).free > 20_000_000, what="room is made")
     assert ended(server.put(shell("echo next"), sha)).text == "next\n"
+
+
+def test_a_disk_that_is_full_beforehand_is_told_at_once(server: FakeServer, small_disk: Path, start_runner) -> None:
+    sha = server.commit({"a": ""})
+    start_runner()
+    with pytest.raises(OSError, match="No space"), (small_disk / "filler").open("wb", buffering=0) as filler:
+        while True:
+            filler.write(bytes(4096))
+    attempt = ended(server.put(shell("true"), sha), 10)
+    assert attempt.accepted and attempt.finish is not None
+    assert (attempt.finish.state, attempt.finish.reason) == (AttemptState.FAILED, Reason.DISK_FULL)
+    assert attempt.finish.machine_fault
+    (small_disk / "filler").unlink()
+    assert ended(server.put(shell("echo next"), sha)).text == "next\n"
+
+
+def test_no_place_for_the_log_is_told_at_once(server: FakeServer, start_runner, tmp_path: Path) -> None:
+    sha = server.commit({"a": ""})
+    start_runner()
+    spools = tmp_path / "runner" / "spool"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nr_inodes=1,mode=0700", "tmpfs", str(spools)], check=True)
+    try:
+        attempt = ended(server.put(shell("true"), sha), 10)
+    finally:
+        subprocess.run(["umount", "-l", str(spools)], check=True)
+    assert attempt.finish is not None
+    assert (attempt.finish.state, attempt.finish.reason) == (AttemptState.FAILED, Reason.DISK_FULL)
+    assert attempt.finish.machine_fault
+    assert ended(server.put(shell("echo next"), sha)).text == "next\n"
