@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from git.cmd import Git
 
 # What a user's own configuration must never do to our commands: run hooks or monitors, fetch by strange transports,
-# prompt, or sign. The user's identity and credentials stay theirs: the CLI passes `own_config=False`.
+# prompt, sign, or check signatures with whatever program it names. The user's identity and credentials stay theirs:
+# the CLI passes `own_config=False`.
 _SAFE_CONFIG = (
     "-c", "core.hooksPath=/dev/null",
     "-c", "core.fsmonitor=false",
@@ -28,6 +29,7 @@ _SAFE_CONFIG = (
     "-c", "gc.auto=0",
     "-c", "maintenance.auto=false",
     "-c", "commit.gpgSign=false",
+    "-c", "log.showSignature=false",
     "-c", "advice.detachedHead=false",
 )  # fmt: skip
 
