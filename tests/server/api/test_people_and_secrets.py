@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 import requests
@@ -23,8 +26,10 @@ from dstack.server.services.manage_users import SESSION_S, SIGN_IN_S, find_calle
 from dstack.server.settings import Settings
 from dstack.server.store.people import list_users
 from dstack.server.store.secrets import secrets_of_repo
+from dstack.server.web.access import Pace
 from dstack.wire.job import Command, Job
 
+FORM = "application/x-www-form-urlencoded"
 CANARY = "canary-4f1d0c-value"
 
 
@@ -163,6 +168,36 @@ def test_signing_in_stays_on_this_server(apart: Api, onward: str) -> None:
 def test_guessing_is_slowed_down(apart: Api) -> None:
     statuses = [sign_in(apart, token=f"guess-{n}").status_code for n in range(40)]
     assert set(statuses) == {401, 429} and statuses[-1] == 429
+
+
+def test_who_guesses_keeps_nobody_else_out(apart: Api) -> None:
+    def try_from(host: str, token: str) -> int:
+        with closing(HTTPConnection(apart.url.removeprefix("http://"), timeout=10, source_address=(host, 0))) as way:
+            way.request("POST", "/sign-in", urlencode({"token": token}), {"Content-Type": FORM})
+            return way.getresponse().status
+
+    assert 429 in [try_from("127.0.0.2", f"guess-{n}") for n in range(40)]
+    assert try_from("127.0.0.1", ADMIN_TOKEN) == 303
+
+
+def test_the_pace_forgets_who_is_silent() -> None:
+    now = [0.0]
+    pace = Pace(5, lambda: now[0])
+    for number in range(10_000):
+        pace.take(number)
+    for _ in range(9):
+        pace.take("busy")
+    assert len(pace._level) == 10_001
+    now[0] = 0.5
+    pace.take("new")
+    assert set(pace._level) == {"busy", "new"}
+
+
+def test_looking_at_the_printed_link_does_not_use_it_up(apart: Api) -> None:
+    link = apart.token(TokenKind.SIGN_IN)
+    looked = apart.call("HEAD", f"/sign-in?code={link}", None)
+    assert looked.status_code == 200 and "set-cookie" not in looked.headers
+    assert apart.call("GET", f"/sign-in?code={link}", None).status_code == 303
 
 
 # Forms

@@ -171,7 +171,7 @@ class FakeGuard:
         if token != CSRF:
             raise NotAllowed("This form is out of date.", "Load the page again and try once more.")
 
-    def open_session(self, *, token: str = "", code: str = "") -> Session:
+    def open_session(self, request: Request, *, token: str = "", code: str = "") -> Session:
         if code in self.codes:
             self.codes.remove(code)
         elif token != TOKEN:

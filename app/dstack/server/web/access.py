@@ -97,6 +97,9 @@ _REFUSALS = {
 }
 
 
+_MANY_KEYS = 10_000
+
+
 class Pace:
     """At most `per_second` calls a second for each key, with twice that in a burst."""
 
@@ -107,8 +110,15 @@ class Pace:
     def take(self, key: object) -> None:
         """Raises TooMany when the key calls too fast."""
         now = self._now()
+        if len(self._level) >= _MANY_KEYS:
+            self._forget_the_silent(now)
         level, since = self._level.get(key, (0.0, now))
         level = max(0.0, level - (now - since) * self._rate) + 1
         if level > self._rate * 2:
             raise TooMany(f"more than {self._rate:.0f} calls a second", "Slow down.", retry_after=1)
         self._level[key] = (level, now)
+
+    def _forget_the_silent(self, now: float) -> None:
+        """Those whose level has run dry are as good as never seen."""
+        known = list(self._level.items())
+        self._level = {key: (level, since) for key, (level, since) in known if (now - since) * self._rate < level}

@@ -45,9 +45,10 @@ class SessionGuard:
         if not mine or not hmac.compare_digest(mine.encode(), token.encode("utf-8", "replace")):
             raise NotAllowed("This form does not belong to your session.", "Reload the page and try again.")
 
-    def open_session(self, *, token: str = "", code: str = "") -> Session:
+    def open_session(self, request: Request, *, token: str = "", code: str = "") -> Session:
         try:
-            self._pace.take("sign-in")
+            # For each caller: one who guesses keeps nobody else out.
+            self._pace.take(request.client.host if request.client is not None else "")
         except TooMany:
             raise TooMany("Too many tries to sign in.", "Wait a moment and try again.") from None
         wiring = self._wiring

@@ -100,9 +100,9 @@ class Guard(Protocol):
     def check_csrf(self, request: Request, token: str) -> None:
         """Raises NotAllowed unless `token` is this session's. (Where a form came from is checked before.)"""
 
-    def open_session(self, *, token: str = "", code: str = "") -> Session:
+    def open_session(self, request: Request, *, token: str = "", code: str = "") -> Session:
         """Signs in by an access token or by the code of a printed link. Raises NotSignedIn for a wrong or used one,
-        TooMany when there were too many tries."""
+        TooMany when there were too many tries from where the request came."""
 
     def close_session(self, request: Request) -> str:
         """Ends the session on the server; the name of the cookie to delete."""

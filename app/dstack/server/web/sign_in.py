@@ -30,7 +30,7 @@ class SignIn:
         """The form; with `code=`, the printed link: signs in at once and drops the code from the address."""
         onward = local_path(request.query_params.get("next"))
         code = request.query_params.get("code", "")
-        if not code:
+        if not code or request.method == "HEAD":  # what looks at a link before a person follows it does not use it up
             return await self._page(request, onward)
         return await self._open(request, onward, code=code)
 
@@ -54,7 +54,9 @@ class SignIn:
 
     async def _open(self, request: Request, onward: str, *, token: str = "", code: str = "") -> Response:
         try:
-            session: Session = await to_thread.run_sync(lambda: self._shell.guard.open_session(token=token, code=code))
+            session: Session = await to_thread.run_sync(
+                lambda: self._shell.guard.open_session(request, token=token, code=code)
+            )
         except (NotSignedIn, TooMany) as error:
             return await self._page(request, onward, error)
         answer = RedirectResponse(onward, status_code=303, headers={"cache-control": "no-store"})
