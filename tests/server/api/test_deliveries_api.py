@@ -229,6 +229,21 @@ def test_impossible_requests_are_refused_with_a_word(
     assert len(copy.runs()) == 1
 
 
+def test_a_commit_of_another_repository_is_absent(api: Api, copy: WorkingCopy) -> None:
+    """B51: objects of repositories are kept apart, so an id alone opens nothing, as a parent neither."""
+    own = copy.commit(PROJECT)
+    copy.push()
+    other = api.working_copy()
+    theirs = other.commit({**PROJECT, "secret.py": "theirs"})
+    other.push()
+    assert theirs != own and start(api, other, theirs).status_code == 201
+    before = len(copy.runs())
+    for more in ({"sha": theirs}, {"parent": theirs}):
+        answer = start(api, copy, own, **more)
+        assert answer.status_code in (404, 422), answer.text
+    assert len(copy.runs()) == before
+
+
 def test_a_request_for_a_commit_whose_files_are_wrong_names_the_place(api: Api, copy: WorkingCopy) -> None:
     sha = copy.commit({".dstack/workflows.yaml": "workflows:\n  - nme: tune\n"})
     copy.push()

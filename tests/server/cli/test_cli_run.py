@@ -123,6 +123,18 @@ def test_the_users_own_git_settings_do_no_harm(
     assert dstack("run", "-d", "prepare", "--token", "wrong").code == 4 and not ran.exists()
 
 
+def test_a_password_in_the_address_of_origin_is_shown_and_sent_nowhere(
+    api: ApiServer, dstack: Dstack, project: Path
+) -> None:
+    git("remote", "add", "origin", "https://ada:hunter2@example.org/acme/vision.git")
+    (project / "prepare.py").write_text("print('changed')\n")
+    told = [dstack(*words) for words in (["run", "prepare"], ["plan"], ["init"], ["config"], ["run", "prepare", "-d"])]
+    assert [done.code for done in told] == [0] * 5, told
+    assert {request["repo"] for request in api.requests} == {"acme/vision"}
+    assert not any("hunter2" in done.out + done.err for done in told)
+    assert "hunter2" not in repr(api.seen) + repr(api.requests)
+
+
 def test_a_provider_without_an_entry(api: ApiServer, dstack: Dstack, project: Path) -> None:
     words = "run python prepare.py --epochs 3 -r requirements.txt -a model --gpu 1 -e K=V -d"
     assert dstack(*words.split()).code == 0
