@@ -11,12 +11,13 @@ from typing import Any
 
 import psutil
 import pytest
-from served_api import Api, Held, manifest_of, sha256
+from served_api import Api, Held, manifest_of, sha256, wait_for
 from sqlmodel import col, select
 
 from dstack.errors import TooMany
-from dstack.server.models import Metric
+from dstack.server.models import Attempt, Metric
 from dstack.server.models.token import TokenKind
+from dstack.server.services.hold_lease import lose_attempt
 from dstack.server.web.access import Pace
 from dstack.wire.job import Command, Job
 from dstack.wire.manifest import FileEntry, Manifest
@@ -55,6 +56,31 @@ def test_a_log_is_appended_by_offset(api: Api, held: Held) -> None:
     assert held.ok("PUT", "log?offset=4", data=b"two\nthree\n") == {"size": 14}
     refused(held.call("PUT", "log?offset=4", data=b"TWO\n"), 409, "conflict")
     assert log_of(api, held) == b"one\ntwo\nthree\n"
+
+
+@pytest.mark.parametrize("end", ["finish", "lease"])
+def test_a_body_under_way_adds_nothing_after_the_end(api: Api, held: Held, end: str) -> None:
+    """Else the offsets of all that follows in the run's log would move."""
+    piece = b"x" * (1024 * 1024 - 1) + b"\n"
+    host, _, port = api.url.removeprefix("http://").partition(":")
+    head = (
+        f"PUT /api/v1/attempts/{held.attempt}/log?offset=0 HTTP/1.1\r\nHost: {host}\r\nContent-Length: {2 * len(piece)}"
+        f"\r\nAuthorization: Bearer {held.runner.token}\r\n{LEASE_HEADER}: {held.lease}\r\n\r\n"
+    )
+    logs = api.wiring.logs
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(head.encode() + piece)
+        wait_for(lambda: logs.size(held.attempt) == len(piece))
+        connection.sendall(piece[: len(piece) // 2])
+        if end == "finish":
+            assert held.finish("failed", reason="exit_code", exit_code=1).status_code == 204
+        else:
+            api.wiring.db.write(lambda s: lose_attempt(s, s.get_one(Attempt, held.attempt), api.clock.now()))
+        kept = logs.size(held.attempt)
+        connection.sendall(piece[len(piece) // 2 :])
+        answer = connection.recv(4096)
+    assert b" 409 " in answer.splitlines()[0]
+    assert logs.size(held.attempt) == kept < 2 * len(piece)
 
 
 @pytest.mark.parametrize("offset", ["", "-1", "abc", "1.5", "0x1", "\uff19", "9" * 30, "1e3", " 1"])

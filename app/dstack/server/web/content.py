@@ -42,8 +42,11 @@ _HEADERS = {
 }
 
 
-async def put_log(request: Request, attempt_id: str, logs: Logs) -> Response:
-    """Append the body at `?offset=N`; answers `{"size": N}`. What came in before a lost connection stays."""
+async def put_log(
+    request: Request, attempt_id: str, logs: Logs, check: Callable[[], object] = lambda: None
+) -> Response:
+    """Append the body at `?offset=N`; answers `{"size": N}`. What came in before a lost connection stays. `check` is
+    asked before every piece, for the log may come to its end while the body is under way: then it raises."""
     offset = _offset(request)
     length = _length(request, MAX_LOG_CHUNK)
     if offset + length > MAX_LOG_BYTES:
@@ -52,6 +55,7 @@ async def put_log(request: Request, attempt_id: str, logs: Logs) -> Response:
 
     def append(piece: bytes) -> None:
         nonlocal offset, size
+        check()
         size = logs.append(attempt_id, offset, piece)
         offset += len(piece)
 

@@ -35,7 +35,7 @@ def _check_lease(call: Call) -> str:
 async def put_log(call: Call) -> Response:
     """Appends the body to the log at `offset`."""
     attempt_id = _check_lease(call)
-    answer = await content.put_log(call.request, attempt_id, call.wiring.logs)
+    answer = await content.put_log(call.request, attempt_id, call.wiring.logs, lambda: _check_lease(call))
     call.wiring.bus.publish([log_topic(attempt_id)])
     return answer
 
