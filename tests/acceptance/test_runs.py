@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -90,6 +91,41 @@ def test_a_custom_provider_of_the_repository_makes_the_jobs(shared: Site, tree: 
     assert [job["name"] for job in run["jobs"]][1:] == ["rate-0.1", "rate-0.2"]
     log = shared.log(run["name"])
     assert b"rate 0.1\n" in log and b"rate 0.2\n" in log
+
+
+def test_a_provider_of_another_repository_runs_at_the_commit_its_ref_meant(
+    shared: Site, tree: Repository, repository: Callable[..., Repository]
+) -> None:
+    """Its code comes from there, its jobs run on the commit that asked; a ref that moves changes later runs alone."""
+    theirs = repository(shared, "local/providers")
+    definition = "providers:\n  - name: foo\n    commands: ['cp jobs.json $DSTACK_OUTPUT']\n"
+    theirs.commit({".dstack/providers.yaml": definition, "jobs.json": _one_job("first; ls")})
+    theirs.git("tag", "v1")
+    theirs.push("HEAD", "v1")
+    workflow = f"workflows:\n  - name: use\n    provider: {{repo: {theirs.name}, ref: v1, name: foo}}\n"
+    sha = tree.commit({".dstack/workflows.yaml": workflow, "mine.txt": ""})
+    tree.push()
+    (first,) = shared.runs(sha=sha)
+    assert shared.wait(first["name"])["state"] == "succeeded", shared.log(first["name"])
+    said = shared.log(first["name"]).decode()
+    assert "first\nmine.txt\n" in said and "jobs.json\n" not in said.splitlines(keepends=True)
+    theirs.commit({"jobs.json": _one_job("second")})
+    theirs.git("tag", "-f", "v1")
+    theirs.push("HEAD", "+v1")
+    again = shared.cli("restart", first["name"]).stdout
+    assert "first" in again and "second" not in again
+    later = tree.commit({"mine.txt": "2"})
+    tree.push()
+    (second,) = shared.runs(sha=later)
+    assert shared.wait(second["name"])["state"] == "succeeded"
+    assert b"second\n" in shared.log(second["name"])
+    missing = tree.commit({".dstack/workflows.yaml": workflow.replace("ref: v1", "ref: v9")})
+    said = tree.push()
+    assert "v9" in said and shared.runs(sha=missing) == []
+
+
+def _one_job(shell: str) -> str:
+    return json.dumps([{"commands": [{"shell": f"echo {shell}"}]}])
 
 
 def test_pretend_gpus_are_given_whole_and_to_one_job_each(

@@ -366,3 +366,19 @@ def test_the_end_of_a_run_is_written_as_a_note(api: Api, copy: WorkingCopy) -> N
 
     wait_for(lambda: api.wiring.db.read(lambda s: s.exec(select(OutboxMark)).first()) is None)
     assert noted()
+
+
+def test_the_note_of_a_working_tree_stands_on_its_parent_and_says_so(api: Api, copy: WorkingCopy) -> None:
+    runner = api.runner()
+    labelled = WORKFLOWS.replace("nobody", runner.name)
+    parent = copy.commit({**PROJECT, ".dstack/workflows.yaml": labelled})
+    copy.push()
+    shipped = copy.commit({"train.py": "changed"})
+    copy.push(f"{shipped}:refs/dstack/work/{shipped}")
+    run = start(api, copy, shipped, parent=parent).json()["runs"][0]["name"]
+    runner.take(run).end(metrics={"accuracy": 0.5})
+    wait_for(lambda: api.wiring.db.read(lambda s: s.exec(select(OutboxMark)).first()) is None)
+    copy.git("fetch", "-q", copy.address(), "+refs/notes/dstack:refs/notes/dstack")
+    note = copy.git("notes", "--ref=dstack", "show", parent)
+    assert run in note and "working tree" in note and '"worktree": true' in note.replace('":true', '": true')
+    assert shipped not in copy.git("notes", "--ref=dstack", "list")
