@@ -198,3 +198,11 @@ def test_when_the_supervisor_is_killed_the_job_is_cleared_up_all_the_same(start,
     assert end.leftovers >= 1
     assert [pid for pid in tree if processes.start_time(pid)] == []
     assert list(records.iterdir()) == []
+
+
+def test_a_job_is_the_first_to_go_when_memory_runs_out(start) -> None:
+    """The kernel takes the job, not the runner beside it."""
+    job = start("cat /proc/self/oom_score_adj; sh -c 'cat /proc/self/oom_score_adj'")
+    job.end()
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+    assert [int(line) > own for line in job.text.split()] == [True, True]
