@@ -88,7 +88,7 @@ COMMON = (
           "Environment variables of the job.", ("environment",)),
     Field("secrets", ListOf(ENV_KEY), "Names of secrets that reach the job as environment variables."),
     Field("cache", ListOf(Word("a folder, relative or below ~/", words.parse_cache_path, template=False)),
-          "Folders kept between jobs of this repository on a runner.", later=True),
+          "Folders kept between jobs of this repository on a runner."),
     Field("paths", ListOf(GLOB, limit=200), "What the workflow reads: only pushes that change one of these start it."),
     Field("tag", NAME, "Tag put on the run when it succeeds on the default branch."),
     Field("timeout", DURATION, "Longest time its commands may take."),

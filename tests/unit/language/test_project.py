@@ -77,7 +77,7 @@ def test_the_example_of_the_design_is_read_word_for_word() -> None:
     assert train.triggers.tag_moved == (Dependency("prepare", "latest"),)
     assert train.triggers.schedule[0].timezone == "Europe/Berlin"
     assert project.workflows["prepare"].resources == {"gpu": "${{ pgpu }}"}
-    unused = [f"train.{key}" for key in ("cache", "gate", "on.pull_request", "on.comment", "on.schedule")]
+    unused = [f"train.{key}" for key in ("gate", "on.pull_request", "on.comment", "on.schedule", "on.event")]
     assert [w.message.split(":")[0] for w in project.warnings] == unused
 
 
