@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 from server_clock import FakeClock
-from sqlmodel import Session, select
+from sqlalchemy import update
+from sqlmodel import Session, col, select
 
 from dstack.server.decide.plan import GroupPlan, RunPlan
-from dstack.server.models import Delivery, Repo, Runner
+from dstack.server.models import Delivery, Group, Repo, Run, RunInput, Runner
 from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.accept_offer import accept_offer
 from dstack.server.services.assign_jobs import assign_jobs
@@ -25,9 +27,10 @@ from dstack.server.wiring import Wiring
 from dstack.wire.api import PruneRequest, PruneView
 from dstack.wire.job import Command, Job
 from dstack.wire.runner import Capacity, Finish, Registration, StateReport
-from dstack.wire.states import AttemptState, Trigger
+from dstack.wire.states import AttemptState, JobState, Trigger
 
 DAY = 86400.0
+DONE = JobState.SUCCEEDED
 
 
 @pytest.fixture
@@ -104,3 +107,79 @@ def test_deliveries_go_when_nothing_of_them_is_left(wiring: Wiring, clock: FakeC
     left = db.read(lambda s: {row.guid for row in s.exec(select(Delivery)).all()})
     assert left == {"old-unhandled", "young", "of-a-run"}
     assert db.read(lambda s: run_by_name(s, succeeded)) is None
+
+
+def make_old_runs(wiring: Wiring, now: float, count: int) -> None:
+    """Runs that ended long ago, each with a job, in groups of two."""
+
+    def unit(session: Session) -> None:
+        for number in range(0, count, 2):
+            pair = tuple(RunPlan(f"old-{number + n}", f"w{n}", (Job((Command("true"),)),)) for n in range(2))
+            create_group(session, GroupPlan(f"g{number}", 1, "a" * 40, Trigger.PUSH, pair), now)
+        session.exec(update(Run).where(col(Run.name).startswith("old-")).values(state=DONE, finished_at=now - 40 * DAY))
+
+    wiring.db.write(unit)
+
+
+def run_ids(wiring: Wiring) -> dict[str, int]:
+    return wiring.db.read(lambda s: {run.name: run.id or 0 for run in s.exec(select(Run)).all()})
+
+
+def feed(wiring: Wiring, uses: list[tuple[str, str]]) -> None:
+    """Note for each (run, source) that the run was given the source's artifacts."""
+    ids = run_ids(wiring)
+    rows = [RunInput(run_id=ids[run], position=n, source_id=ids[source]) for n, (run, source) in enumerate(uses)]
+    wiring.db.write(lambda s: s.add_all(rows))
+
+
+def test_very_many_runs_go_in_slices(wiring: Wiring, clock: FakeClock, succeeded: str) -> None:
+    make_old_runs(wiring, clock.now(), 1200)
+    feed(wiring, [("old-0", "old-1199"), ("old-1199", "old-600")])  # the second slice's run holds the first's, once
+    writes: list[int] = []
+    before = wiring.db.submit
+
+    def counted(unit: Any) -> Any:
+        writes.append(1)
+        return before(unit)
+
+    told = prune(wiring, PruneRequest(days=30, dry_run=True))
+    wiring.db.submit = counted  # type: ignore[method-assign]
+    done = prune(wiring, PruneRequest(days=30, dry_run=False))
+    assert told.runs == done.runs == 1201
+    assert len(writes) >= 4  # three slices, the deliveries; a tag has its turn in between
+    assert run_ids(wiring) == {}
+    assert wiring.db.read(lambda s: len(s.exec(select(Group)).all())) == 0
+
+
+def test_a_run_made_between_two_slices_keeps_what_it_was_given(
+    wiring: Wiring, clock: FakeClock, succeeded: str
+) -> None:
+    """It may get the id of a run that has just gone."""
+    make_old_runs(wiring, clock.now(), 1200)
+    newest = max(run_ids(wiring).values())
+    before, units = wiring.db.submit, iter(range(100))
+
+    def in_between(unit: Any) -> Any:
+        if next(units) == 1:
+            wiring.db.submit = before  # type: ignore[method-assign]
+            plan = GroupPlan("new", 1, "a" * 40, Trigger.PUSH, (RunPlan("new", "w", (Job((Command("true"),)),)),))
+            wiring.db.write(lambda s: create_group(s, plan, clock.now()))
+            feed(wiring, [("new", "old-0")])
+        return before(unit)
+
+    wiring.db.submit = in_between  # type: ignore[method-assign]
+    prune(wiring, PruneRequest(days=30, dry_run=False))
+    left = run_ids(wiring)
+    assert set(left) == {"new", "old-0"} and left["new"] <= newest
+
+
+def test_what_a_run_that_stays_was_given_stays_across_slices(wiring: Wiring, clock: FakeClock, succeeded: str) -> None:
+    make_old_runs(wiring, clock.now(), 1200)
+    feed(wiring, [("old-0", "old-1199"), ("old-1199", "old-600")])
+    run = wiring.db.read(lambda s: run_by_name(s, "old-0"))
+    assert run is not None
+    wiring.db.write(lambda s: move_tag(s, s.get_one(Run, run.id), "latest", by="me", now=clock.now()))
+    told = prune(wiring, PruneRequest(days=30, dry_run=True))
+    done = prune(wiring, PruneRequest(days=30, dry_run=False))
+    assert told.runs == done.runs == 1198
+    assert set(run_ids(wiring)) == {"old-0", "old-600", "old-1199"}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 from sqlmodel import Session
@@ -28,6 +28,7 @@ from dstack.wire.manifest import decode_manifest
 _WAITED_FOR_S = 3600.0  # somebody may still want to hear what became of a delivery this young
 _FRESH_S = 24 * 3600  # a blob this young may belong to an artifact still being saved
 
+SLICE = 500  # runs deleted in one unit: what else wants to write waits no longer than for that
 MAX_DAYS = 36500
 
 
@@ -41,12 +42,15 @@ def prune(wiring: Wiring, request: PruneRequest) -> PruneView:
     now = wiring.clock.now()
     before = now - request.days * 86400
     if request.dry_run:
-        going = wiring.db.read(lambda s: _choose(s, before))
+        going = wiring.db.read(lambda s: _all_slices(partial(_choose, s, before)))
     else:
-        # Chosen and deleted in one unit: a tag, or a run that wants their artifacts, comes before or after both. And
-        # rows first: a crash now leaves blobs that the next pruning finds, never a row without its bytes.
-        going = wiring.db.write(lambda s: _delete(s, before, now))
-    kept = _blobs_of(wiring, wiring.db.read(lambda s: digests_kept(s, going.run_ids)))
+        # Each slice is chosen and deleted in one unit: a tag, or a run that wants their artifacts, comes before or
+        # after both. And rows first: a crash now leaves blobs that the next pruning finds, never a row without its
+        # bytes. (Their ids are not told to the next slice: a run made meanwhile may have got one of them.)
+        going = _all_slices(lambda below, gone: wiring.db.write(lambda s: _delete(s, before, below)))
+        wiring.db.write(lambda s: delete_deliveries(s, min(before, now - _WAITED_FOR_S)))
+    gone = going.run_ids if request.dry_run else set[int]()
+    kept = _blobs_of(wiring, wiring.db.read(lambda s: digests_kept(s, gone)))
     blobs, freed = _prune_blobs(wiring, kept, now, dry_run=request.dry_run)
     freed += _prune_logs(wiring, going.attempts, dry_run=request.dry_run)
     if not request.dry_run:
@@ -54,30 +58,50 @@ def prune(wiring: Wiring, request: PruneRequest) -> PruneView:
     return PruneView(len(going.runs), going.artifacts, blobs, freed, request.dry_run)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Going:
-    """What is old and in nobody's use; `artifacts` is their number."""
+    """What is old and in nobody's use; `artifacts` is their number. `held` and `below` as of `OldRuns`."""
 
-    runs: Sequence[Run]
-    attempts: Sequence[Attempt]
-    artifacts: int
+    runs: list[Run] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+    artifacts: int = 0
+    held: int = 0
+    below: int | None = None
 
     @property
-    def run_ids(self) -> list[int]:
-        return [run.id or 0 for run in self.runs]
+    def run_ids(self) -> set[int]:
+        return {run.id or 0 for run in self.runs}
 
 
-def _choose(session: Session, before: float) -> _Going:
-    runs = prunable_runs(session, before)
-    ids = [run.id or 0 for run in runs]
+def _all_slices(take: Callable[[int | None, set[int]], _Going]) -> _Going:
+    """Everything, a slice at a time: others may write in between. What a slice held back for a run that went in a
+    later one is looked at again."""
+    total, gone = _Going(), set[int]()
+    while True:
+        held, removed, below = 0, 0, None
+        while True:
+            part = take(below, gone)
+            total.runs += part.runs
+            total.attempts += part.attempts
+            total.artifacts += part.artifacts
+            gone |= part.run_ids
+            held, removed, below = held + part.held, removed + len(part.runs), part.below
+            if below is None:
+                break
+        if not (held and removed):
+            return total
+
+
+def _choose(session: Session, before: float, below: int | None, gone: set[int]) -> _Going:
+    old = prunable_runs(session, before, below=below, gone=gone, limit=SLICE)
+    ids = [run.id or 0 for run in old.going]
     attempts = attempts_of_jobs(session, [job.id or 0 for job in jobs_of_runs(session, ids)])
-    return _Going(runs, attempts, len(artifacts_to_prune(session, ids)))
+    return _Going(list(old.going), list(attempts), len(artifacts_to_prune(session, ids)), old.held, old.below)
 
 
-def _delete(session: Session, before: float, now: float) -> _Going:
-    going = _choose(session, before)
-    delete_runs(session, going.run_ids)
-    delete_deliveries(session, min(before, now - _WAITED_FOR_S))
+def _delete(session: Session, before: float, below: int | None) -> _Going:
+    going = _choose(session, before, below, set())
+    delete_runs(session, list(going.run_ids))
     return going
 
 

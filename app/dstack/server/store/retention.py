@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 
 from sqlmodel import Session, col, delete, select
 
@@ -23,36 +24,49 @@ from dstack.server.models.delivery import DeliveryState
 from dstack.wire.states import FINAL_STATES
 
 
-def prunable_runs(session: Session, before: float) -> Sequence[Run]:
-    """Ended before `before`, without a tag, and not the source of an artifact of a run that stays."""
-    old = session.exec(
-        select(Run).where(
-            col(Run.state).in_(FINAL_STATES),
-            col(Run.finished_at) < before,
-            col(Run.id).not_in(select(Tag.run_id)),
-        )
+@dataclass(frozen=True, slots=True)
+class OldRuns:
+    """A slice of the runs that ended long ago, newest first: `going` may go, so many are `held` back by a run that was
+    given their artifacts and stays. The next slice begins below the id `below`; None: there is none."""
+
+    going: Sequence[Run]
+    held: int
+    below: int | None
+
+
+def prunable_runs(session: Session, before: float, *, below: int | None, gone: Set[int], limit: int) -> OldRuns:
+    """Ended before `before`, without a tag, and not the source of an artifact of a run that stays; `gone` do not."""
+    wanted = select(Run).where(
+        col(Run.state).in_(FINAL_STATES),
+        col(Run.finished_at) < before,
+        col(Run.id).not_in(select(Tag.run_id)),
+    )
+    if below is not None:
+        wanted = wanted.where(col(Run.id) < below)
+    found = session.exec(wanted.order_by(col(Run.id).desc()).limit(limit)).all()
+    old = [run for run in found if run.id not in gone]
+    uses = session.exec(
+        select(RunInput.run_id, RunInput.source_id).where(col(RunInput.source_id).in_([run.id for run in old]))
     ).all()
     going = {run.id for run in old}
-    while True:
-        sources = session.exec(
-            select(RunInput.source_id).where(col(RunInput.source_id).in_(going), col(RunInput.run_id).not_in(going))
-        ).all()
-        if not sources:
-            return [run for run in old if run.id in going]
-        going -= set(sources)
+    while sources := {source for user, source in uses if source in going and user not in going and user not in gone}:
+        going -= sources
+    below = found[-1].id if len(found) == limit else None
+    return OldRuns([run for run in old if run.id in going], len(old) - len(going), below)
 
 
 def artifacts_to_prune(session: Session, run_ids: Sequence[int]) -> Sequence[Artifact]:
     return session.exec(select(Artifact).where(col(Artifact.run_id).in_(run_ids))).all()
 
 
-def digests_kept(session: Session, run_ids: Sequence[int]) -> set[str]:
+def digests_kept(session: Session, gone: Set[int]) -> set[str]:
     """Manifests that artifacts of other runs refer to."""
-    return set(session.exec(select(Artifact.digest).where(col(Artifact.run_id).not_in(run_ids))).all())
+    return {digest for run, digest in session.exec(select(Artifact.run_id, Artifact.digest)) if run not in gone}
 
 
 def delete_runs(session: Session, run_ids: Sequence[int]) -> None:
     """The runs and all that hangs on them."""
+    groups = session.exec(select(Run.group_id).where(col(Run.id).in_(run_ids)).distinct()).all()
     jobs = select(JobRow.id).where(col(JobRow.run_id).in_(run_ids))
     attempts = select(Attempt.id).where(col(Attempt.job_id).in_(jobs))
     session.exec(delete(Metric).where(col(Metric.attempt_id).in_(attempts)))
@@ -63,7 +77,8 @@ def delete_runs(session: Session, run_ids: Sequence[int]) -> None:
     session.exec(delete(RunInput).where(col(RunInput.run_id).in_(run_ids)))
     session.exec(delete(TagMove).where(col(TagMove.run_id).in_(run_ids)))
     session.exec(delete(Run).where(col(Run.id).in_(run_ids)))
-    session.exec(delete(Group).where(col(Group.id).not_in(select(Run.group_id))))
+    left = select(Run.group_id).where(col(Run.group_id).in_(groups))
+    session.exec(delete(Group).where(col(Group.id).in_(groups), col(Group.id).not_in(left)))
 
 
 def delete_deliveries(session: Session, before: float) -> None:
