@@ -57,7 +57,8 @@ def _all_kinds(kind: type[DstackError] = DstackError) -> Iterator[type[DstackErr
 
 
 def _kind_by_code() -> dict[str, type[DstackError]]:
-    return {kind.code: kind for kind in _all_kinds()}
+    """A class without a code of its own is some room's special case of its parent: a server never means that one."""
+    return {kind.code: kind for kind in _all_kinds() if "code" in vars(kind)}
 
 
 def _kind_by_status(status: int) -> type[DstackError]:

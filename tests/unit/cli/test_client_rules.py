@@ -146,6 +146,14 @@ def test_refusals(status: int, body: object, kind: type[DstackError], message: s
     assert type(error) is kind and error.message == message
 
 
+def test_a_special_case_of_some_room_is_not_what_a_server_means() -> None:
+    class OfSomeRoom(Invalid):
+        pass
+
+    error = read_refusal(422, b'{"error": "invalid", "message": "m"}', None, "http://s")
+    assert type(error) is Invalid and OfSomeRoom.code == Invalid.code
+
+
 def test_a_refusal_for_haste_carries_its_wait() -> None:
     error = read_refusal(429, b'{"error": "too_many", "message": "slow"}', 7.0, "http://s")
     assert isinstance(error, TooMany) and error.retry_after == 7
