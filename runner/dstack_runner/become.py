@@ -71,11 +71,15 @@ def _execute(argv: list[str], env: dict[str, str]) -> NoReturn:
     os._exit(code)
 
 
+_PLAIN_SIGNALS = tuple(set(range(1, 32)) - {_signal.SIGKILL, _signal.SIGSTOP})
+
+
 def _prepare(launch: dict[str, Any], parent: int) -> None:
     """Everything between fork and exec, rights given up last."""
     os.setsid()
-    for number in (_signal.SIGPIPE, _signal.SIGXFSZ):
-        _signal.signal(number, _signal.SIG_DFL)  # Python ignores them, and exec would hand that down
+    for number in _PLAIN_SIGNALS:
+        # Python ignores some, whoever started the runner may have ignored others, and exec would hand that down.
+        _signal.signal(number, _signal.SIG_DFL)
     _signal.set_wakeup_fd(-1)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(launch["output"], 1)
