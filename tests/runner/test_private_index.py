@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
+import time
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -75,5 +76,10 @@ def test_a_secret_opens_a_private_index_and_shows_nowhere(
     assert opened.finish is not None and opened.finish.state is AttemptState.SUCCEEDED, opened.text
     assert opened.text.endswith("leaf 3.0\n")
     assert PASSWORD not in opened.text and PASSWORD not in repr(opened.finish)
+    live = site.repo.parent / "runner" / "live"
+    deadline = time.monotonic() + 20
+    while any(live.iterdir()) and time.monotonic() < deadline:  # the runner clears up after it has told the end
+        time.sleep(0.02)
+    assert not list(live.iterdir())
     kept = [path for path in (site.repo.parent / "runner").rglob("*") if path.is_file() and not path.is_symlink()]
     assert kept and not [path for path in kept if PASSWORD.encode() in path.read_bytes()]
