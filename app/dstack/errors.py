@@ -143,3 +143,42 @@ class ConfigProblems(DstackError):
 
     code = "config"
     status = 422
+
+
+class ForgeFailed(DstackError):
+    """The forge (GitHub) did not do what was asked."""
+
+    code = "forge"
+    status = 502
+
+
+class NotConnected(ForgeFailed):
+    """No App is connected, or its installation is gone or suspended: asking again does not help until that changes."""
+
+    code = "not_connected"
+
+
+class ForgeRefused(ForgeFailed):
+    """The forge understood and said no; the same request will be refused again. `answer` is its HTTP status."""
+
+    code = "forge_refused"
+
+    def __init__(self, message: str, hint: str = "", *, answer: int = 0) -> None:
+        super().__init__(message, hint)
+        self.answer = answer
+
+
+class ForgeBusy(ForgeFailed):
+    """The forge asks to wait `retry_after` seconds (a rate limit)."""
+
+    code = "forge_busy"
+
+    def __init__(self, message: str, hint: str = "", *, retry_after: float = 60) -> None:
+        super().__init__(message, hint)
+        self.retry_after = retry_after
+
+
+class ForgeDown(ForgeFailed):
+    """The forge did not answer, or with a server error: it may or may not have done what was asked."""
+
+    code = "forge_down"

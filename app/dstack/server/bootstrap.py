@@ -7,13 +7,17 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from typing import cast
 
 from dstack.errors import Conflict
 from dstack.server.bus import Bus
 from dstack.server.clock import Clock
+from dstack.server.gateways.forge import Forge
+from dstack.server.gateways.github import GitHub
 from dstack.server.gateways.local_git import LocalGit
 from dstack.server.gateways.logs_local import LocalLogs
 from dstack.server.gateways.objects_local import LocalObjects
+from dstack.server.services.connect_github import connect_github
 from dstack.server.services.manage_users import ensure_admin
 from dstack.server.settings import Settings
 from dstack.server.store.database import Database
@@ -41,6 +45,8 @@ def start(settings: Settings, clock: Clock | None = None) -> Iterator[Started]:
         migrate(db.engine, db.path)
         objects = LocalObjects(settings.data / "objects")
         closing.callback(objects.close)
+        github = GitHub(settings.github_api_url, settings.github_url)
+        closing.callback(github.close)
         wiring = Wiring(
             settings=settings,
             bus=bus,
@@ -50,7 +56,9 @@ def start(settings: Settings, clock: Clock | None = None) -> Iterator[Started]:
             git=LocalGit(settings.data / "repos"),
             objects=objects,
             logs=LocalLogs(settings.data / "logs"),
+            forge=cast(Forge, github),
         )
+        connect_github(wiring)
         first = db.write(lambda s: ensure_admin(s, settings.admin_token, wiring.clock))
         yield Started(wiring, first)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from dstack.errors import Usage
@@ -32,12 +33,24 @@ class Settings(BaseSettings):
     max_push_bytes: int = Field(default=2 * 1024**3, gt=0)
     lease_s: int = Field(default=LEASE_S, ge=2)  # how long a runner may be silent before its attempts are lost
 
+    github_app_id: int | None = None  # these five connect a GitHub App by hand; `dstack github connect` stores them
+    github_private_key: SecretStr = SecretStr("")
+    github_private_key_path: Path | None = None
+    github_webhook_secret: SecretStr = SecretStr("")  # two, separated by a comma, while it is being rotated
+    github_api_url: str = "https://api.github.com"  # of an Enterprise server: https://HOST/api/v3
+    github_url: str = "https://github.com"  # where repositories are cloned from
+    github_mode: Literal["", "webhook", "poll"] = ""  # how events come in; empty: as `dstack github connect` chose
+    github_write_gap_s: float = Field(default=1.0, ge=0)  # between two writes of one installation
+    github_checks: Literal["workflow", "push", "off"] = "workflow"  # a check run per workflow, or one per commit
+    github_issues: bool = True  # an issue for a workflow that fails where no pull request would say so
+    github_notes: bool = False  # push refs/notes/dstack to GitHub too; the App then needs `contents: write`
+
     @field_validator("data")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
-    @field_validator("url")
+    @field_validator("url", "github_api_url", "github_url")
     @classmethod
     def _is_address(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):

@@ -42,6 +42,18 @@ class Vault:
                 f"Set it again: `dstack secrets set {secret.name}`.",
             ) from None
 
+    def seal(self, label: str, value: str) -> bytes:
+        """Anything else worth keeping secret, bound to `label`."""
+        nonce = os.urandom(_NONCE)
+        return nonce + self._aead.encrypt(nonce, value.encode(), f"{label}\0".encode())
+
+    def open(self, label: str, sealed: bytes) -> str:
+        """The value. Raises Invalid when another key, or under another label, sealed it."""
+        try:
+            return self._aead.decrypt(sealed[:_NONCE], sealed[_NONCE:], f"{label}\0".encode()).decode()
+        except (InvalidTag, ValueError):
+            raise Invalid(f"{label} cannot be opened: it was sealed with another key") from None
+
     def lease(self, attempt_id: str) -> str:
         """The fencing token of an attempt; nothing to store, and nobody without the key can make one."""
         digest = hmac.digest(self._lease_key, attempt_id.encode(), "sha256")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from dstack.server.bus import Bus
 from dstack.server.clock import Clock
+from dstack.server.gateways.forge import Forge
 from dstack.server.gateways.local_git import LocalGit
 from dstack.server.gateways.ports import Logs, Objects
 from dstack.server.settings import Settings
@@ -23,3 +24,4 @@ class Wiring:
     git: LocalGit
     objects: Objects
     logs: Logs
+    forge: Forge

@@ -20,6 +20,8 @@ from dstack.providers import jobs_for, provider_job
 from dstack.wire.job import Job
 from dstack.wire.states import Trigger
 
+CLEAN_TRIGGERS = (Trigger.PUSH, Trigger.PULL_REQUEST)
+
 
 @dataclass(frozen=True, slots=True)
 class ProviderSource:
@@ -70,6 +72,10 @@ class RunPlan:
     key: str | None = None
     problem: str = ""
     provider_source: ProviderSource | None = None  # its first job checks this out, not the run's commit
+    is_clean: bool = False  # by push or pull request, with default variables
+    gate: str | None = None
+    work_key: str = ""
+    notify: dict[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,12 @@ class GroupPlan:
     restarted_from: str | None = None
     subject: str = ""
     author: str = ""
+    pull_request: int | None = None
+    base_branch: str = ""
+    objects: str = ""  # see Run
+    needs_approval: bool = False
+    scheduled_at: float | None = None
+    fresh: bool = False  # do the work again, even where an equal run has done it
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +118,14 @@ class Occasion:
     is_working_tree: bool = False  # a commit made of uncommitted changes: no automatic tag for it
     providers: Mapping[ProviderRef, ProviderSource] = field(default_factory=dict)
     wheel: str = ""  # a requirement line for this version of dstack, for custom providers
+    pull_request: int | None = None
+    base_branch: str = ""  # of a pull request: where it goes to
+    config_sha: str = ""  # the commit whose workflow files count, where that is not `sha` (a fork's pull request)
+    objects: str = ""  # the bare repository that has `sha`, where it is not the repo's own
+    trusted: bool = True
+    needs_approval: bool = False
+    scheduled_at: float | None = None
+    fresh: bool = False
 
 
 def plan_runs(
@@ -148,7 +168,8 @@ def plan_run(
     )
     resolved = resolve(workflow, overrides, context)
     source = occasion.providers.get(resolved.provider)
-    may_tag = occasion.branch == occasion.default_branch and not occasion.is_working_tree
+    on_default = occasion.branch == occasion.default_branch and occasion.pull_request is None
+    may_tag = on_default and occasion.trusted and not occasion.is_working_tree
     return RunPlan(
         name=run_name,
         workflow=workflow.name,
@@ -161,6 +182,8 @@ def plan_run(
         better=resolved.metrics.better if resolved.metrics else "higher",
         concurrency_group=resolved.concurrency.group if resolved.concurrency else None,
         cancel_running=bool(resolved.concurrency and resolved.concurrency.cancel_running),
+        is_clean=occasion.trigger in CLEAN_TRIGGERS and not overrides and not occasion.is_working_tree,
+        gate=workflow.gate,
         key=f"{occasion.key}:{workflow.name}" if occasion.key else None,
     )
 

@@ -26,9 +26,9 @@ class Outcome:
     why: str = ""
 
 
-def read_project_at(wiring: Wiring, repo: Repo, sha: str) -> Project:
+def read_project_at(wiring: Wiring, repo: Repo, sha: str, objects: str = "") -> Project:
     """The workflows as they stand at a commit. Raises ConfigProblems when the files have any problem."""
-    project = read_project(wiring.git.read_files(str(repo.id), sha, FILES))
+    project = read_project(wiring.git.read_files(objects or str(repo.id), sha, FILES))
     if project.problems:
         raise ConfigProblems("\n".join(str(problem) for problem in project.problems))
     return project
@@ -36,7 +36,9 @@ def read_project_at(wiring: Wiring, repo: Repo, sha: str) -> Project:
 
 def plan_event(wiring: Wiring, repo: Repo, delivery: Delivery, occasion: Occasion, event: Event) -> Outcome:
     """Which workflows of this commit the event starts."""
-    project = read_project_at(wiring, repo, occasion.sha)
+    project = read_project_at(
+        wiring, repo, occasion.config_sha or occasion.sha, "" if occasion.config_sha else occasion.objects
+    )
     if not project.workflows:
         return Outcome(None, "the commit has no .dstack/workflows.yaml")
     chosen = select(project, event)
@@ -51,7 +53,7 @@ def plan_event(wiring: Wiring, repo: Repo, delivery: Delivery, occasion: Occasio
 def group_of(
     wiring: Wiring, repo: Repo, delivery: Delivery, occasion: Occasion, runs: tuple[RunPlan, ...], parent_sha: str = ""
 ) -> GroupPlan:
-    commit = wiring.git.commit_info(str(repo.id), parent_sha or occasion.sha)
+    commit = wiring.git.commit_info(occasion.objects or str(repo.id), parent_sha or occasion.sha)
     return GroupPlan(
         name=wiring.clock.new_name(),
         repo_id=repo.id or 0,
@@ -64,6 +66,13 @@ def group_of(
         created_by=delivery.sender,
         subject=commit.subject,
         author=commit.author,
+        trusted=occasion.trusted,
+        pull_request=occasion.pull_request,
+        base_branch=occasion.base_branch,
+        objects=occasion.objects,
+        needs_approval=occasion.needs_approval,
+        scheduled_at=occasion.scheduled_at,
+        fresh=occasion.fresh,
     )
 
 

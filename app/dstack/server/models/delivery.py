@@ -18,7 +18,9 @@ class DeliveryState(StrEnum):
 
 
 class Delivery(SQLModel, table=True):
-    """`kind` chooses the handler; `guid` is the sender's id for it: the same one is handled once."""
+    """`kind` chooses the handler; `guid` is the sender's id for it: the same one is handled once. Our own events have
+    their facts in `body`; a webhook's are in `payload`, byte for byte as it came, with its SHA-256 in `digest`, and
+    `event` names it as the forge does, with its action (`pull_request.opened`). `replay_of` is an earlier delivery."""
 
     __tablename__ = "deliveries"
 
@@ -27,7 +29,11 @@ class Delivery(SQLModel, table=True):
     kind: str
     repo_id: int | None = Field(default=None, foreign_key="repos.id", index=True)
     sender: str = ""
-    body: dict[str, Any] = Field(sa_column=json_column())
+    body: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
+    event: str = ""
+    payload: bytes | None = None
+    digest: str = ""
+    replay_of: int | None = None
     state: DeliveryState = Field(default=DeliveryState.RECEIVED, sa_column=enum_column(DeliveryState, index=True))
     reason: str = ""
     tries: int = 0

@@ -6,10 +6,13 @@ from sqlalchemy import UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 LOCAL_FORGE = "local"
+GITHUB = "github"
 
 
 class Repo(SQLModel, table=True):
-    """Always `owner/name`; identity is (`forge`, `forge_id`), the name may change."""
+    """Always `owner/name`; identity is (`forge`, `forge_id`), the name may change. A repo of the forge `github` is a
+    mirror here: `forge_id` is GitHub's number, `installation_id` where our App may act for it (None: no more, and
+    `problem` says why)."""
 
     __tablename__ = "repos"
     __table_args__ = (UniqueConstraint("owner", "name"),)
@@ -20,7 +23,15 @@ class Repo(SQLModel, table=True):
     forge: str = LOCAL_FORGE
     forge_id: str = ""
     default_branch: str = "main"
+    installation_id: int | None = None
+    is_private: bool = True
+    problem: str = ""
     created_at: float
+
+    @property
+    def is_mirror(self) -> bool:
+        """Its branches come from a forge, and nobody pushes them here."""
+        return self.forge != LOCAL_FORGE
 
     @property
     def full_name(self) -> str:

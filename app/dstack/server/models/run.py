@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import Index
 from sqlmodel import Field, SQLModel
 
@@ -11,7 +13,8 @@ from dstack.wire.states import JobState, Reason, Trigger, Verdict
 
 class Run(SQLModel, table=True):
     """`state` is the fold of its jobs, kept here for listings. `key` is the natural key (repo, ref, commit, workflow,
-    event) that stops a second run for the same push."""
+    event) that stops a second run for the same push; `work_key` is the same for the same work (workflow entry,
+    variables, tree of its paths, inputs), and a run that adopts the result of another names it in `adopted_id`."""
 
     __tablename__ = "runs"
     __table_args__ = (Index("runs_by_workflow", "repo_id", "workflow", "state"),)
@@ -39,12 +42,30 @@ class Run(SQLModel, table=True):
     trusted: bool = True
     subject: str = ""  # of the commit: first line of its message, and its author
     author: str = ""
+    is_clean: bool = False  # by push or pull request with default variables: its status may gate a merge
+    objects: str = ""  # the bare repository that has the commit, where it is not the repo's own (a fork's)
+    pull_request: int | None = None
+    base_branch: str = ""  # of a pull request: where it goes to
+    needs_approval: bool = False
+    approved_by: str = ""
+    work_key: str = Field(default="", index=True)
+    adopted_id: int | None = Field(default=None, index=True)
+    gate: str | None = None
+    base_run_id: int | None = Field(default=None, index=True)  # what metrics and gate are compared with
+    verdict_why: str = ""
+    notify: dict[str, Any] | None = Field(default=None, sa_column=json_column(nullable=True))
+    scheduled_at: float | None = None  # the nominal time it was due
     parent_sha: str = ""  # of a working-tree run: the commit the tree was based on; its note goes there
     created_by: str = ""
     restarted_from: str | None = None
     created_at: float
     started_at: float | None = None
     finished_at: float | None = None
+
+    @property
+    def git_id(self) -> str:
+        """The bare repository of this server that has its commit."""
+        return self.objects or str(self.repo_id)
 
     @property
     def noted_sha(self) -> str:

@@ -42,7 +42,8 @@ def restart_run(session: Session, old: Run, *, by: str, clock: Clock) -> Run:
     fields = old.model_dump(
         include={
             "repo_id", "workflow", "sha", "branch", "trigger", "variables", "headline", "better", "auto_tag",
-            "concurrency_group", "trusted", "parent_sha", "subject", "author",
+            "concurrency_group", "trusted", "parent_sha", "subject", "author", "is_clean", "objects", "pull_request",
+            "base_branch", "needs_approval", "approved_by", "work_key", "gate", "notify", "scheduled_at",
         }
     )  # fmt: skip
     run = Run(

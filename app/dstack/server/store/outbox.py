@@ -7,15 +7,37 @@ from collections.abc import Sequence
 from sqlmodel import Session, col, select
 
 from dstack.server.bus import OUTBOX
-from dstack.server.models import OutboxMark, Run
+from dstack.server.models import OutboxMark, Repo, Run
 from dstack.server.store.database import wake
 
 NOTES = "notes"  # the Git note of a commit; target `REPO-ID:SHA`
+# On the forge; every target begins with `REPO-ID:`.
+REACTION = "reaction"  # on a comment with commands; `REPO-ID:COMMENT-ID`
+REPLY = "reply"  # our answer to it; `REPO-ID:COMMENT-ID`
+STATUS = "status"  # the commit statuses of a commit; `REPO-ID:SHA`
+CHECK = "check"  # the check run of a run; `REPO-ID:RUN-ID`
+COMMENT = "comment"  # the sticky comment of a pull request; `REPO-ID:NUMBER`
+ISSUE = "issue"  # the sticky issue of a workflow; `REPO-ID:WORKFLOW`
+FORGE_NOTES = "forge-notes"  # refs/notes/dstack pushed to the forge; `REPO-ID:`
+# Judged or sent by workers of their own.
+VERDICT = "verdict"  # what a gate says of a run; `REPO-ID:RUN-ID`
+NOTIFY = "notify"  # a message to somebody's webhook; `REPO-ID:RUN-ID`
 
 
 def mark_note_outdated(session: Session, run: Run, now: float) -> None:
     """The note on this run's commit must be written anew."""
     mark_outdated(session, NOTES, f"{run.repo_id}:{run.noted_sha}", now)
+
+
+def mark_run_outdated(session: Session, run: Run, now: float) -> None:
+    """Whatever the forge shows of this run must be rendered anew: it moved, or has new metrics, a verdict, a tag."""
+    repo = session.get(Repo, run.repo_id)
+    if repo is None or not repo.is_mirror or run.parent_sha:
+        return
+    mark_outdated(session, STATUS, f"{run.repo_id}:{run.sha}", now)
+    mark_outdated(session, CHECK, f"{run.repo_id}:{run.id}", now)
+    if run.pull_request is not None:
+        mark_outdated(session, COMMENT, f"{run.repo_id}:{run.pull_request}", now)
 
 
 def mark_outdated(session: Session, kind: str, target: str, now: float) -> None:

@@ -12,7 +12,7 @@ from dstack.server.decide.states import Event, fold
 from dstack.server.models import Group, JobRow, Run
 from dstack.server.store.database import wake
 from dstack.server.store.jobs import jobs_of_run
-from dstack.server.store.outbox import mark_note_outdated
+from dstack.server.store.outbox import mark_note_outdated, mark_run_outdated
 from dstack.server.store.runs import (
     open_runs_of_concurrency_group,
     run_by_id,
@@ -42,6 +42,7 @@ def settle_run(session: Session, run_id: int, now: float) -> list[FollowUp]:
     if run.started_at is None and any(job.state.is_live or (job.attempts and job.state.is_final) for job in jobs):
         run.started_at = now
     wake(session, run_topic(run.name), RUNS)
+    mark_run_outdated(session, run, now)
     if run.state is before:
         session.add(run)
         return []

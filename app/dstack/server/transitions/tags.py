@@ -8,7 +8,7 @@ from dstack.errors import Invalid
 from dstack.server.bus import DELIVERIES
 from dstack.server.models import Delivery, Run, Tag, TagMove
 from dstack.server.store.database import wake
-from dstack.server.store.outbox import mark_note_outdated
+from dstack.server.store.outbox import mark_note_outdated, mark_run_outdated
 from dstack.server.store.tags import tag_by_name
 from dstack.wire.states import JobState
 
@@ -30,7 +30,9 @@ def move_tag(session: Session, run: Run, name: str, *, by: str, now: float) -> T
         tag = Tag(repo_id=run.repo_id, workflow=run.workflow, name=name, run_id=run.id or 0, moved_at=now, moved_by=by)
     elif (left := session.get(Run, tag.run_id)) is not None:
         mark_note_outdated(session, left, now)
+        mark_run_outdated(session, left, now)
     mark_note_outdated(session, run, now)
+    mark_run_outdated(session, run, now)
     tag.run_id, tag.moved_at, tag.moved_by = run.id or 0, now, by
     move = TagMove(repo_id=run.repo_id, workflow=run.workflow, name=name, run_id=run.id, moved_at=now, moved_by=by)
     session.add_all([tag, move])

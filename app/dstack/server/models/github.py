@@ -1,0 +1,124 @@
+"""The GitHub App this server speaks as, where it is installed, and the pull requests of its repositories."""
+
+from __future__ import annotations
+
+from sqlalchemy import UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+from dstack.server.models.columns import json_column
+
+
+class GithubApp(SQLModel, table=True):
+    """The one App (row 1), as the manifest flow gave it to us. Key and secrets are sealed by the vault. `mode` is how
+    events come in: `webhook`, or `poll` where GitHub cannot reach the server."""
+
+    __tablename__ = "github_apps"
+
+    id: int | None = Field(default=None, primary_key=True)
+    app_id: int
+    slug: str
+    name: str = ""
+    html_url: str = ""
+    client_id: str = ""
+    sealed_key: bytes
+    sealed_secret: bytes
+    mode: str = "webhook"
+    created_at: float
+    created_by: str = ""
+
+
+class Installation(SQLModel, table=True):
+    """An account that installed the App; `id` is GitHub's. `problem` says why nothing can be done there."""
+
+    __tablename__ = "installations"
+
+    id: int = Field(primary_key=True)
+    account: str
+    permissions: dict[str, str] = Field(default_factory=dict, sa_column=json_column())
+    events: list[str] = Field(default_factory=list, sa_column=json_column())
+    suspended: bool = False
+    removed: bool = False
+    problem: str = ""
+    updated_at: float
+
+
+class PullRequest(SQLModel, table=True):
+    """As last heard of. `head_at` is when we first heard of `head_sha`; `head_repo` is empty when the fork is gone."""
+
+    __tablename__ = "pull_requests"
+    __table_args__ = (UniqueConstraint("repo_id", "number"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    repo_id: int = Field(foreign_key="repos.id", index=True)
+    number: int
+    title: str = ""
+    author: str = ""
+    head_sha: str = Field(index=True)
+    head_branch: str = ""
+    head_repo: str = ""
+    is_fork: bool = False
+    base_branch: str
+    base_sha: str = ""
+    is_draft: bool = False
+    is_open: bool = True
+    head_at: float
+    updated_at: float
+
+
+class Approval(SQLModel, table=True):
+    """Somebody with write access looked at this commit of a fork and lets it run, within a budget if one is given."""
+
+    __tablename__ = "approvals"
+    __table_args__ = (UniqueConstraint("repo_id", "number", "sha"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    repo_id: int = Field(foreign_key="repos.id")
+    number: int
+    sha: str
+    approved_by: str
+    gpu_seconds: float | None = None  # GPUs times seconds that its runs may use; None: no limit
+    created_at: float
+
+
+class Command(SQLModel, table=True):
+    """A comment that held slash-commands, and what we answer: `reaction` on it, and `reply` in one comment of ours."""
+
+    __tablename__ = "commands"
+    __table_args__ = (UniqueConstraint("repo_id", "comment_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    repo_id: int = Field(foreign_key="repos.id")
+    number: int
+    comment_id: int
+    author: str
+    reaction: str = "eyes"
+    reply: str = ""
+    created_at: float
+
+
+class NotNeeded(SQLModel, table=True):
+    """A workflow that an event did not start, so that a required status does not hang: it is answered with `why`."""
+
+    __tablename__ = "not_needed"
+
+    repo_id: int = Field(foreign_key="repos.id", primary_key=True)
+    sha: str = Field(primary_key=True)
+    workflow: str = Field(primary_key=True)
+    why: str
+    created_at: float
+
+
+class ForgeReport(SQLModel, table=True):
+    """What we last wrote to the forge about `target`, written again only when it changed. `external_id`
+    is the forge's id of it (a check run, a comment, an issue); `writes` counts them; `problem`: why it is parked."""
+
+    __tablename__ = "forge_reports"
+
+    repo_id: int = Field(foreign_key="repos.id", primary_key=True)
+    kind: str = Field(primary_key=True)
+    target: str = Field(primary_key=True)
+    digest: str = ""
+    external_id: str = ""
+    writes: int = 0
+    sent_at: float | None = None
+    problem: str = ""

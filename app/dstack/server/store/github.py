@@ -1,0 +1,43 @@
+"""The App, its installations, and the pull requests of its repositories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlmodel import Session, col, select
+
+from dstack.server.models import Approval, GithubApp, Installation, PullRequest, Repo
+from dstack.server.models.repo import GITHUB
+
+
+def stored_app(session: Session) -> GithubApp | None:
+    return session.get(GithubApp, 1)
+
+
+def installation_by_id(session: Session, installation_id: int) -> Installation | None:
+    return session.get(Installation, installation_id)
+
+
+def list_installations(session: Session) -> Sequence[Installation]:
+    return session.exec(select(Installation).order_by(col(Installation.account))).all()
+
+
+def repo_by_forge_id(session: Session, forge_id: str) -> Repo | None:
+    return session.exec(select(Repo).where(Repo.forge == GITHUB, Repo.forge_id == forge_id)).first()
+
+
+def mirrored_repos(session: Session) -> Sequence[Repo]:
+    """Repositories of the forge that our App may act in."""
+    return session.exec(
+        select(Repo).where(Repo.forge == GITHUB, col(Repo.installation_id).is_not(None)).order_by(col(Repo.id))
+    ).all()
+
+
+def pull_by_number(session: Session, repo_id: int, number: int) -> PullRequest | None:
+    return session.exec(select(PullRequest).where(PullRequest.repo_id == repo_id, PullRequest.number == number)).first()
+
+
+def approval_of(session: Session, repo_id: int, number: int, sha: str) -> Approval | None:
+    return session.exec(
+        select(Approval).where(Approval.repo_id == repo_id, Approval.number == number, Approval.sha == sha)
+    ).first()
