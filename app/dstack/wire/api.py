@@ -93,6 +93,27 @@ class RunRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class EventRequest:
+    """Something happened that workflows may wait for (`on: event: NAME`). Those of `payload` that a workflow declares
+    as variables are set for its run. The same `idempotency_key` is the same event."""
+
+    repo: str
+    event: str
+    payload: dict[str, str | int | float | bool] = field(default_factory=dict)
+    idempotency_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EventView:
+    """What an event did. `reason` says why nothing started, where nothing did."""
+
+    delivery: int
+    state: str
+    reason: str
+    runs: list[RunView] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class StopRequest:
     group: bool = False
 

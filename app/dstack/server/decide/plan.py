@@ -134,17 +134,20 @@ def plan_runs(
     overrides: Mapping[str, str],
     occasion: Occasion,
     draw_name: Callable[[], str],
+    *,
+    only_declared: bool = False,
 ) -> tuple[RunPlan, ...]:
     """Plans for the wanted workflows and those they need, the needed first.
 
-    `overrides` reach each workflow that declares the variable. Raises ConfigProblems when a wanted workflow cannot be
-    resolved: nothing is started by halves.
+    `overrides` reach each workflow that declares the variable; a wanted one that does not is a problem, unless
+    `only_declared`. Raises ConfigProblems when a wanted workflow cannot be resolved: nothing is started by halves.
     """
     order = close_over_needs(project, tuple(wanted))
+    asked = () if only_declared else wanted
     plans = []
     for name in order:
         workflow = project.workflows[name]
-        known = {key: value for key, value in overrides.items() if name in wanted or key in workflow.variables}
+        known = {key: value for key, value in overrides.items() if name in asked or key in workflow.variables}
         plans.append(plan_run(workflow, known, occasion, draw_name(), set(order), project))
     return tuple(plans)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from sqlmodel import Session
@@ -34,8 +34,15 @@ def read_project_at(wiring: Wiring, repo: Repo, sha: str, objects: str = "") -> 
     return project
 
 
-def plan_event(wiring: Wiring, repo: Repo, delivery: Delivery, occasion: Occasion, event: Event) -> Outcome:
-    """Which workflows of this commit the event starts."""
+def plan_event(
+    wiring: Wiring,
+    repo: Repo,
+    delivery: Delivery,
+    occasion: Occasion,
+    event: Event,
+    variables: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Which workflows of this commit the event starts, and with which of `variables` (those they declare)."""
     project = read_project_at(
         wiring, repo, occasion.config_sha or occasion.sha, "" if occasion.config_sha else occasion.objects
     )
@@ -46,7 +53,8 @@ def plan_event(wiring: Wiring, repo: Repo, delivery: Delivery, occasion: Occasio
     if not starts:
         return Outcome(None, "; ".join(f"{s.workflow}: {s.why}" for s in chosen))
     occasion = replace(occasion, providers=find_providers(wiring, project, starts))
-    runs = plan_runs(project, starts, {}, occasion, wiring.clock.new_name)
+    draw = wiring.clock.new_name
+    runs = plan_runs(project, starts, variables or {}, occasion, draw, only_declared=True)
     return Outcome(group_of(wiring, repo, delivery, occasion, runs))
 
 

@@ -26,6 +26,7 @@ class Repo(SQLModel, table=True):
     installation_id: int | None = None
     is_private: bool = True
     problem: str = ""
+    schedules_sha: str = ""  # the commit of the default branch whose schedules stand in the table
     created_at: float
 
     @property

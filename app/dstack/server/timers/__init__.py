@@ -12,7 +12,9 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from sqlmodel import Session
 
 from dstack.server.decide.silence import is_own_fault
+from dstack.server.services.fire_schedules import fire_schedules
 from dstack.server.services.hold_lease import expire_leases, grant_fresh_terms
+from dstack.server.services.read_schedules import read_schedules
 from dstack.server.services.reconcile_heads import reconcile_heads
 from dstack.server.services.tidy_repos import tidy_repos
 from dstack.server.store.people import delete_expired_tokens
@@ -57,6 +59,8 @@ def make_timers(wiring: Wiring) -> tuple[Timer, ...]:
     return (
         Timer("expire leases", watch.every_s, watch.look),
         Timer("reconcile heads", 180, reconcile_heads, at_start=True),  # what was pushed while the last server died
+        Timer("read schedules", 15, read_schedules, at_start=True),
+        Timer("fire schedules", 2, fire_schedules),
         Timer("tidy repositories", 3600, tidy_repos),
         Timer("delete expired tokens", 3600, lambda w: w.db.write(lambda s: delete_expired_tokens(s, w.clock.now()))),
     )

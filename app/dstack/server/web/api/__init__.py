@@ -1,10 +1,11 @@
 """The client API, a resource a file."""
 
-from dstack.server.web.api import artifacts, people, repos, runners, runs, server, tags
+from dstack.server.web.api import artifacts, events, people, repos, runners, runs, server, tags
 
 OPERATIONS = [
     *server.operations.all,
     *runs.operations.all,
+    *events.operations.all,
     *artifacts.operations.all,
     *tags.operations.all,
     *repos.operations.all,

@@ -168,6 +168,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("installation_id", sa.Integer(), nullable=True))
         batch_op.add_column(sa.Column("is_private", sa.Boolean(), nullable=False, server_default=sa.true()))
         batch_op.add_column(sa.Column("problem", sa.String(), nullable=False, server_default=""))
+        batch_op.add_column(sa.Column("schedules_sha", sa.String(), nullable=False, server_default=""))
 
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("is_clean", sa.Boolean(), nullable=False, server_default=sa.false()))
