@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from dstack.cli import connection, quantities
 from dstack.errors import Usage
+from dstack.language.flags import add_var, add_variables, read_pairs, read_variables
 
 SHORT_HELP = "run a workflow, or a provider, on the working tree as it is"
 PROVIDERS = ("python", "bash")
@@ -45,9 +46,7 @@ def own_parser(target: str = "") -> argparse.ArgumentParser:
     )
     parser.add_argument("-d", "--detach", action="store_true", help="print the run's name and leave it to itself")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, and send nothing")
-    parser.add_argument(
-        "--var", action="append", default=[], metavar="NAME=VALUE", help="set a variable, also one named like an option"
-    )
+    add_var(parser)
     parser.add_argument("--repo", default="", help="OWNER/NAME on the server (default: by the remote dstack or origin)")
     parser.add_argument("--max-upload", type=_size, metavar="SIZE", help="limit of what is sent (default 200MB)")
     parser.add_argument("--json", action="store_true", help="print the run as JSON and leave, as with -d")
@@ -78,25 +77,8 @@ def workflow_parser(name: str, help_line: str, defaults: Mapping[str, str]) -> a
     """The same, with an option per variable of the workflow."""
     parser = own_parser(name)
     parser.description = help_line or f"Run the workflow {name} on the working tree as it is."
-    group = parser.add_argument_group("variables (with their defaults)")
-    taken = parser._option_string_actions
-    for variable, default in defaults.items():
-        spellings = [
-            s for s in dict.fromkeys((option_of(variable), f"--{variable.replace('-', '_')}")) if s not in taken
-        ]
-        shown = default.replace("%", "%%") or "empty"
-        if spellings:
-            group.add_argument(*spellings, dest=f"var {variable}", metavar="VALUE", help=shown)
-        else:
-            group.add_argument(
-                f"--var {variable}=VALUE", dest=argparse.SUPPRESS, action="append", metavar="", help=shown
-            )
+    add_variables(parser, defaults)
     return parser
-
-
-def option_of(variable: str) -> str:
-    """snake_case and kebab-case are one; options are written with dashes."""
-    return "--" + variable.replace("_", "-")
 
 
 def find_target(words: Sequence[str]) -> int | None:
@@ -117,21 +99,7 @@ def find_target(words: Sequence[str]) -> int | None:
 def read_workflow(words: Sequence[str], name: str, help_line: str, defaults: Mapping[str, str]) -> RunWords:
     """Words of `dstack run NAME ...` without the name. Raises Usage that lists the variables."""
     parser = workflow_parser(name, help_line, defaults)
-    settings, strangers = parser.parse_known_args([word for word in words if word != "--"])
-    known = ", ".join(f"{option_of(variable)} ({value})" for variable, value in defaults.items()) or "none"
-    if strangers:
-        first = strangers[0].partition("=")[0]
-        near = get_close_matches(first, parser._option_string_actions, n=1)
-        meant = f"Did you mean {near[0]}? " if near else ""
-        raise Usage(f"the workflow {name} has no {first!r}", f"{meant}Its variables: {known}.")
-    variables = {v: value for v in defaults if (value := getattr(settings, f"var {v}", None)) is not None}
-    spelled = {variable.replace("_", "-"): variable for variable in defaults}
-    for key, value in read_pairs(settings.var, "--var").items():
-        if key.replace("_", "-") not in spelled:
-            near = get_close_matches(key, defaults, n=1)
-            meant = f"Did you mean {near[0]}? " if near else ""
-            raise Usage(f"the workflow {name} has no variable {key!r}", f"{meant}Its variables: {known}.")
-        variables[spelled[key.replace("_", "-")]] = value
+    settings, variables = read_variables(parser, words, name, defaults)
     return RunWords(settings, workflow=name, variables=variables)
 
 
@@ -168,17 +136,6 @@ def no_target(workflows: Iterable[str], target: str = "") -> Usage:
     meant = f"Did you mean {near[0]}? " if near else ""
     what = f"there is no workflow or provider {target!r}" if target else "say what to run"
     return Usage(what, f"{meant}{there_are} Providers: {', '.join(PROVIDERS)}.")
-
-
-def read_pairs(pairs: Iterable[str], option: str) -> dict[str, str]:
-    """`NAME=VALUE` words as a dict. Raises Usage."""
-    result = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise Usage(f"{option} {pair!r} is not NAME=VALUE")
-        result[key] = value
-    return result
 
 
 def _python_options(settings: argparse.Namespace, rest: list[str]) -> dict[str, Any]:
