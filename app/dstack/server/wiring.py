@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dstack.errors import NotConnected
 from dstack.server.bus import Bus
 from dstack.server.clock import Clock
-from dstack.server.gateways.forge import Forge
+from dstack.server.gateways.forge import Forge, Place
 from dstack.server.gateways.local_git import LocalGit
 from dstack.server.gateways.ports import Logs, Objects
+from dstack.server.models import Repo
 from dstack.server.settings import Settings
 from dstack.server.store.database import Database
 from dstack.server.vault import Vault
@@ -25,3 +27,10 @@ class Wiring:
     objects: Objects
     logs: Logs
     forge: Forge
+
+
+def place_of(repo: Repo) -> Place:
+    """Where a mirrored repo is on the forge. Raises NotConnected when our App may not act there (any more)."""
+    if repo.installation_id is None:
+        raise NotConnected(f"the App is not installed for {repo.full_name}", repo.problem)
+    return Place(repo.installation_id, repo.owner, repo.name)

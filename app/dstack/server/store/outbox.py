@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from dstack.server.bus import OUTBOX
 from dstack.server.models import OutboxMark, Repo, Run
@@ -52,6 +52,12 @@ def mark_outdated(session: Session, kind: str, target: str, now: float) -> None:
     wake(session, OUTBOX)
 
 
+def mark_later(session: Session, kind: str, target: str, due: float, now: float) -> None:
+    """Look at (kind, target) again at `due`; one that is marked already is looked at sooner."""
+    if session.get(OutboxMark, (kind, target)) is None:
+        session.add(OutboxMark(kind=kind, target=target, marked_at=now, not_before=due))
+
+
 def marks_due(session: Session, kind: str, now: float) -> Sequence[OutboxMark]:
     return session.exec(
         select(OutboxMark)
@@ -60,11 +66,33 @@ def marks_due(session: Session, kind: str, now: float) -> Sequence[OutboxMark]:
     ).all()
 
 
+def due_targets(session: Session, kinds: Collection[str], now: float) -> Sequence[tuple[str, str]]:
+    """(kind, target) of the marks that are due, the longest out of date first."""
+    rows = session.exec(
+        select(OutboxMark.kind, OutboxMark.target)
+        .where(col(OutboxMark.kind).in_(kinds), OutboxMark.not_before <= now)
+        .order_by(col(OutboxMark.marked_at))
+    ).all()
+    return [(kind, target) for kind, target in rows]
+
+
+def mark_by_target(session: Session, kind: str, target: str) -> OutboxMark | None:
+    return session.get(OutboxMark, (kind, target))
+
+
+def next_due(session: Session, kinds: Collection[str], now: float) -> float | None:
+    """When the next of the marks that are not due yet will be."""
+    return session.exec(
+        select(func.min(OutboxMark.not_before)).where(col(OutboxMark.kind).in_(kinds), OutboxMark.not_before > now)
+    ).one()
+
+
 def clear_mark(session: Session, mark: OutboxMark) -> None:
     """Rendered and sent: gone, unless it was marked again meanwhile."""
     current = session.get(OutboxMark, (mark.kind, mark.target))
     if current is not None and current.version == mark.version:
         session.delete(current)
+        session.flush()
 
 
 def postpone_mark(session: Session, mark: OutboxMark, until: float, problem: str) -> None:

@@ -1,0 +1,108 @@
+"""What was last written to the forge, and what it refused to take."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sqlmodel import Session, col, select
+
+from dstack.server.models import ForgeReport, OutboxMark, Repo, Run
+from dstack.server.models.repo import GITHUB
+from dstack.server.store.outbox import clear_mark, mark_outdated
+from dstack.wire.states import FINAL_STATES
+
+
+def report_of(session: Session, repo_id: int, kind: str, target: str) -> ForgeReport | None:
+    return session.get(ForgeReport, (repo_id, kind, target))
+
+
+def reports_of(session: Session, repo_id: int, kind: str, targets: Collection[str]) -> dict[str, ForgeReport]:
+    """Target -> what was written about it."""
+    rows = session.exec(
+        select(ForgeReport).where(
+            ForgeReport.repo_id == repo_id, ForgeReport.kind == kind, col(ForgeReport.target).in_(targets)
+        )
+    ).all()
+    return {row.target: row for row in rows}
+
+
+def begin_report(session: Session, repo_id: int, kind: str, target: str) -> bool:
+    """Say that something is about to be made there. False when that was said before: then it may have been made
+    already, by a try whose answer was lost, and is to be looked for first."""
+    if session.get(ForgeReport, (repo_id, kind, target)) is not None:
+        return False
+    session.add(ForgeReport(repo_id=repo_id, kind=kind, target=target))
+    return True
+
+
+def note_sent(
+    session: Session, repo_id: int, kind: str, target: str, digest: str, now: float, *, external_id: str | None = None
+) -> None:
+    """The forge has it. `external_id` None keeps the one known."""
+    row = session.get(ForgeReport, (repo_id, kind, target)) or ForgeReport(repo_id=repo_id, kind=kind, target=target)
+    row.digest, row.sent_at, row.problem = digest, now, ""
+    row.writes += 1
+    if external_id is not None:
+        row.external_id = external_id
+    session.add(row)
+
+
+def note_refused(session: Session, repo_id: int, kind: str, target: str, problem: str) -> None:
+    """The forge does not take it, and asking again does not help: people are to see why."""
+    row = session.get(ForgeReport, (repo_id, kind, target)) or ForgeReport(repo_id=repo_id, kind=kind, target=target)
+    row.problem = problem[:500]
+    session.add(row)
+
+
+def park(session: Session, mark: OutboxMark, problem: str) -> None:
+    """Give a mark up, and show why."""
+    repo_id, target = split_target(mark)
+    note_refused(session, repo_id, mark.kind, target, problem)
+    clear_mark(session, mark)
+
+
+def finish(session: Session, mark: OutboxMark) -> None:
+    """The mark was sent whole: it goes, and with it what was wrong before."""
+    repo_id, target = split_target(mark)
+    row = session.get(ForgeReport, (repo_id, mark.kind, target))
+    if row is not None and row.problem:
+        row.problem = ""
+        session.add(row)
+    clear_mark(session, mark)
+
+
+def parked(session: Session, repo_id: int | None = None) -> Sequence[ForgeReport]:
+    """What the forge did not take, with the reason in `problem`."""
+    query = select(ForgeReport).where(ForgeReport.problem != "").order_by(col(ForgeReport.repo_id))
+    return session.exec(query if repo_id is None else query.where(ForgeReport.repo_id == repo_id)).all()
+
+
+def unpark(session: Session, repo_ids: Collection[int], now: float) -> int:
+    """Try again all that these repositories did not take: the App's key or rights have changed. How many there were.
+    The reasons stay until it worked."""
+    rows = [row for repo_id in repo_ids for row in parked(session, repo_id)]
+    for row in rows:
+        # A status is parked by commit and context, and rendered by commit.
+        mark_outdated(session, row.kind, f"{row.repo_id}:{row.target.partition(':')[0]}", now)
+    return len(rows)
+
+
+def split_target(mark: OutboxMark) -> tuple[int, str]:
+    """The repo's id, and the rest of the target."""
+    repo_id, _, rest = mark.target.partition(":")
+    return int(repo_id), rest
+
+
+def installations_of_repos(session: Session) -> dict[int, int]:
+    """Repo id -> the installation through which our App acts there."""
+    rows = session.exec(
+        select(Repo.id, Repo.installation_id).where(Repo.forge == GITHUB, col(Repo.installation_id).is_not(None))
+    ).all()
+    return {repo_id: installation for repo_id, installation in rows if repo_id is not None and installation is not None}
+
+
+def commits_with_an_end(session: Session, shas: Collection[str]) -> set[str]:
+    """Those of these commits that have a run that ended."""
+    if not shas:
+        return set()
+    return set(session.exec(select(Run.sha).where(col(Run.sha).in_(shas), col(Run.state).in_(FINAL_STATES))).all())
