@@ -96,7 +96,7 @@ def test_a_restarted_run_waits_its_turn_in_its_concurrency_group(scene: Scene) -
     (open_run,) = scene.push(scene.plan("other", concurrency_group="prod"))
     again = scene.restart(old)
     assert scene.now(again)[0] is JobState.WAITING
-    assert scene.waits_for(again) == f"waits for {open_run.name} of the same concurrency group"
+    assert scene.waits_for(again) == f"waits for other ({open_run.name}) of the same concurrency group"
     scene.stop(open_run)
     assert scene.now(again)[0] is JobState.QUEUED
 

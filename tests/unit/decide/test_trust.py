@@ -81,7 +81,7 @@ def test_an_approval_may_shorten_the_head(given_sha: str) -> None:
         ("main123", "does not name a commit"),
         (HEAD + "a", "does not name a commit"),
         ("-" + HEAD[:8], "does not name a commit"),
-        ("ａａａａａａａ", "does not name a commit"),
+        ("\uff41\uff41\uff41\uff41\uff41\uff41\uff41", "does not name a commit"),
         (OLD, "the head is aaaaaaa, not bbbbbbbbbbbb"),
         (OLD[:7], "the head is aaaaaaa"),
         (OTHER, "the head is aaaaaaa"),

@@ -68,6 +68,11 @@ class Run(SQLModel, table=True):
         return self.objects or str(self.repo_id)
 
     @property
+    def is_held(self) -> bool:
+        """It waits until somebody with write access approves its commit."""
+        return self.needs_approval and not self.approved_by
+
+    @property
     def noted_sha(self) -> str:
         """The commit that carries this run's Git note."""
         return self.parent_sha or self.sha

@@ -74,6 +74,7 @@ def _order(session: Session, attempt: Attempt, vault: Vault, now: float, lease_s
     spec = fill_attempt(job.read_spec(), attempt.number)
     try:
         secrets = _secrets(session, repo, run, job, vault)
+        inputs = _inputs(session, run)
     except Invalid as error:
         attempt.state, attempt.reason, attempt.message = AttemptState.FAILED, Reason.CONFIG, error.message
         attempt.finished_at = now
@@ -94,7 +95,7 @@ def _order(session: Session, attempt: Attempt, vault: Vault, now: float, lease_s
         branch=run.branch,
         env=_environment(run, repo, attempt),
         secrets=secrets,
-        inputs=_inputs(session, run),
+        inputs=inputs,
         devices=tuple(attempt.devices),
         trusted=run.trusted,
         lease_s=lease_s,
@@ -127,6 +128,8 @@ def _inputs(session: Session, run: Run) -> tuple[Input, ...]:
     wanted = inputs_of_run(session, run.id or 0)
     artifacts = artifacts_of_runs(session, [row.source_id for row in wanted])
     sources = runs_by_id(session, [row.source_id for row in wanted])
+    if run.trusted and (odd := next((source for source in sources.values() if not source.trusted), None)):
+        raise Invalid(f"its input {odd.workflow} ({odd.name}) ran the code of a fork")
     return tuple(
         Input(
             path=artifact.path,

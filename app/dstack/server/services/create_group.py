@@ -8,8 +8,11 @@ from dstack.errors import Conflict
 from dstack.server.bus import QUEUE
 from dstack.server.decide.plan import GroupPlan, NeedInput, RunPlan, TagInput
 from dstack.server.decide.states import Event
+from dstack.server.decide.trust import turn_group
 from dstack.server.models import Group, JobRow, Repo, Run, RunInput, RunNeed
+from dstack.server.store.approvals import held_runs_of_pull
 from dstack.server.store.database import wake
+from dstack.server.store.github import pull_by_number
 from dstack.server.store.jobs import jobs_of_run
 from dstack.server.store.repos import repo_by_name
 from dstack.server.store.runs import (
@@ -20,8 +23,9 @@ from dstack.server.store.runs import (
     runs_needed_by,
 )
 from dstack.server.store.tags import tag_by_name
+from dstack.server.transitions.approvals import take_approval
 from dstack.server.transitions.jobs import move_job, stop_job
-from dstack.server.transitions.runs import how_it_ended, is_ready, older_in_concurrency_group
+from dstack.server.transitions.release import release_or_wait
 from dstack.wire.codec import to_dict
 from dstack.wire.states import JobState, Reason
 
@@ -60,7 +64,8 @@ def create_group(session: Session, plan: GroupPlan, now: float) -> list[Run]:
             _fail(session, run, Reason.NO_SUCH_TAG, _no_such_tag(missing), now)
         else:
             _supersede(session, run, run_plan, now)
-            _release_or_wait(session, run, now)
+            _supersede_held(session, run, now)
+            release_or_wait(session, run, now)
     wake(session, QUEUE)
     return list(made.values())
 
@@ -78,8 +83,8 @@ def _create_run(session: Session, group: Group, plan: GroupPlan, run_plan: RunPl
         variables=run_plan.variables,
         headline=run_plan.headline,
         better=run_plan.better,
-        auto_tag=run_plan.auto_tag,
-        concurrency_group=run_plan.concurrency_group,
+        auto_tag=run_plan.auto_tag if plan.trusted else None,
+        concurrency_group=turn_group(run_plan.concurrency_group, trusted=plan.trusted, pull_request=plan.pull_request),
         trusted=plan.trusted,
         is_clean=run_plan.is_clean,
         objects=plan.objects,
@@ -97,7 +102,7 @@ def _create_run(session: Session, group: Group, plan: GroupPlan, run_plan: RunPl
         restarted_from=plan.restarted_from,
         created_at=now,
     )
-    session.add(run)
+    take_approval(session, run, now)
     session.flush()
     source = run_plan.provider_source
     for position, job in enumerate(run_plan.jobs):
@@ -176,22 +181,14 @@ def _supersede(session: Session, run: Run, run_plan: RunPlan, now: float) -> Non
             stop_job(session, job, now=now, reason=Reason.SUPERSEDED_BY, message=run.name)
 
 
-def _release_or_wait(session: Session, run: Run, now: float) -> None:
-    jobs = [job for job in jobs_of_run(session, run.id or 0) if job.state is JobState.WAITING]
-    needed = runs_needed_by(session, run.id or 0)
-    # What it needs may have ended before there was anybody to tell: at its own making, or on an earlier push.
-    if ended := next((r for r in needed if r.state.is_final and r.state is not JobState.SUCCEEDED), None):
-        for job in jobs:
-            move_job(session, job, Event.SKIP, now=now, reason=Reason.DEPENDENCY_FAILED, message=how_it_ended(ended))
+def _supersede_held(session: Session, run: Run, now: float) -> None:
+    """Stop runs that waited for the approval of an earlier head: nobody needs to look at that any more."""
+    if not run.needs_approval or run.pull_request is None:
         return
-    if is_ready(session, run):
-        for job in jobs:
-            move_job(session, job, Event.RELEASE, now=now)
+    pull = pull_by_number(session, run.repo_id, run.pull_request)
+    if pull is None or pull.head_sha != run.sha:
         return
-    names = [f"{r.workflow} ({r.name})" for r in needed if not r.state.is_final]
-    names += [
-        f"{r.workflow} ({r.name}) of the same concurrency group" for r in older_in_concurrency_group(session, run)
-    ]
-    for job in jobs:
-        job.waits_for = f"waits for {', '.join(names)}"
-        session.add(job)
+    for older in held_runs_of_pull(session, run.repo_id, run.pull_request):
+        if older.sha != run.sha:
+            for job in jobs_of_run(session, older.id or 0):
+                stop_job(session, job, now=now, reason=Reason.SUPERSEDED_BY, message=run.name)

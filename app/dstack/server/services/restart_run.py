@@ -8,17 +8,17 @@ from sqlmodel import Session
 
 from dstack.errors import Conflict
 from dstack.server.clock import Clock
-from dstack.server.decide.states import Event
 from dstack.server.models import Group, JobRow, Run, RunInput
 from dstack.server.store.jobs import jobs_of_run
 from dstack.server.store.runs import group_by_name, inputs_of_run, run_by_id, run_by_name
-from dstack.server.transitions.jobs import move_job
-from dstack.server.transitions.runs import older_in_concurrency_group
+from dstack.server.transitions.approvals import take_approval
+from dstack.server.transitions.release import release_or_wait
 from dstack.wire.states import JobState, Reason
 
 
 def restart_run(session: Session, old: Run, *, by: str, clock: Clock) -> Run:
-    """The same commit, variables, jobs and inputs, as recorded; it too waits its turn in its concurrency group. Raises
+    """The same commit, variables, jobs and inputs, as recorded; it too waits its turn in its concurrency group, and for
+    an approval where its commit has none in force any more. Raises
     Conflict while the old run goes on, and when the inputs it needs were never found or have nothing to give."""
     if not old.state.is_final:
         raise Conflict(f"{old.name} has not ended ({old.state.value})", f"`dstack stop {old.name}` first.")
@@ -43,7 +43,7 @@ def restart_run(session: Session, old: Run, *, by: str, clock: Clock) -> Run:
         include={
             "repo_id", "workflow", "sha", "branch", "trigger", "variables", "headline", "better", "auto_tag",
             "concurrency_group", "trusted", "parent_sha", "subject", "author", "is_clean", "objects", "pull_request",
-            "base_branch", "needs_approval", "approved_by", "work_key", "gate", "notify", "scheduled_at",
+            "base_branch", "needs_approval", "work_key", "gate", "notify", "scheduled_at",
         }
     )  # fmt: skip
     run = Run(
@@ -54,7 +54,7 @@ def restart_run(session: Session, old: Run, *, by: str, clock: Clock) -> Run:
         restarted_from=old.name,
         created_at=now,
     )
-    session.add(run)
+    take_approval(session, run, now)
     session.flush()
     for row in inputs_of_run(session, old.id or 0):
         session.add(RunInput(**{**row.model_dump(), "run_id": run.id}))
@@ -72,13 +72,7 @@ def restart_run(session: Session, old: Run, *, by: str, clock: Clock) -> Run:
             )
         )
     session.flush()
-    older = older_in_concurrency_group(session, run)
-    for job in jobs_of_run(session, run.id or 0):
-        if older:
-            job.waits_for = f"waits for {', '.join(other.name for other in older)} of the same concurrency group"
-            session.add(job)
-        else:
-            move_job(session, job, Event.RELEASE, now=now)
+    release_or_wait(session, run, now)
     return run
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from sqlmodel import Session
@@ -11,7 +12,8 @@ from dstack.errors import Conflict
 from dstack.server.bus import DELIVERIES
 from dstack.server.models import Delivery
 from dstack.server.store.database import wake
-from dstack.server.store.deliveries import delivery_by_guid
+from dstack.server.models.delivery import DeliveryState
+from dstack.server.store.deliveries import Filed, Webhook, delivery_by_guid, insert_webhook
 
 
 def receive_delivery(
@@ -28,3 +30,11 @@ def receive_delivery(
     session.flush()
     wake(session, DELIVERIES)
     return delivery
+
+
+def file_webhooks(session: Session, webhooks: Sequence[Webhook]) -> list[Filed]:
+    """Store verified webhooks (or what the forge's log has of them), each once; what became of each."""
+    filed = [insert_webhook(session, webhook) for webhook in webhooks]
+    if any(one.outcome == DeliveryState.RECEIVED for one in filed):
+        wake(session, DELIVERIES)
+    return filed

@@ -60,7 +60,9 @@ def settle_run(session: Session, run_id: int, now: float) -> list[FollowUp]:
 
 
 def is_ready(session: Session, run: Run) -> bool:
-    """Everything `run` needs has succeeded, and no older run of its concurrency group is open."""
+    """Its commit may run, everything `run` needs has succeeded, and no older run of its concurrency group is open."""
+    if run.is_held:
+        return False
     if any(needed.state is not JobState.SUCCEEDED for needed in runs_needed_by(session, run.id or 0)):
         return False
     return not older_in_concurrency_group(session, run)

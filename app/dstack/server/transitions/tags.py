@@ -16,8 +16,14 @@ _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345
 
 
 def move_tag(session: Session, run: Run, name: str, *, by: str, now: float) -> Tag:
-    """Let `WORKFLOW:name` of the run's repo stand on `run`. Raises Invalid for a run that has not succeeded."""
+    """Let `WORKFLOW:name` of the run's repo stand on `run`. Raises Invalid for a run that has not succeeded, and for an
+    untrusted one: others take what a tag names without looking at it."""
     check_tag_name(name)
+    if not run.trusted:
+        raise Invalid(
+            f"{run.name} ran the code of a fork; its artifacts cannot carry a tag",
+            "Merge the pull request, and tag a run of the merged commit.",
+        )
     if run.state is not JobState.SUCCEEDED:
         raise Invalid(
             f"{run.name} is {run.state.value}; only a succeeded run can carry a tag",

@@ -1,0 +1,54 @@
+"""Lets the runs of a fork's pull request begin, at the commit that somebody with write access has looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlmodel import Session
+
+from dstack.errors import Conflict, NotFound
+from dstack.server.decide.trust import approved_commit
+from dstack.server.models import Approval, PullRequest, Repo, Run
+from dstack.server.store.approvals import open_runs_of_commit
+from dstack.server.store.github import approval_of, pull_by_number
+from dstack.server.store.outbox import mark_run_outdated
+from dstack.server.transitions.release import release_or_wait
+
+
+def approve_pull(
+    session: Session, repo: Repo, number: int, sha: str, *, by: str, gpu_seconds: float | None, now: float
+) -> Sequence[Run]:
+    """Approve the head of a pull request, which `sha` names, for `gpu_seconds` from now (None: no limit); answers its
+    runs at that commit that go on now. The caller has made sure that `by` may do so.
+
+    Another approval of the same commit takes the place of the first, with a budget of its own. Raises NotFound,
+    Conflict when there is nothing to approve, and Invalid when `sha` is not the head.
+    """
+    pull = pull_by_number(session, repo.id or 0, number)
+    if pull is None:
+        raise NotFound(f"{repo.full_name} has no pull request #{number} that this server knows")
+    _check_waits(pull)
+    head = approved_commit(sha, pull.head_sha)
+    approval = approval_of(session, repo.id or 0, number, head)
+    if approval is None:
+        approval = Approval(repo_id=repo.id or 0, number=number, sha=head, approved_by=by, created_at=now)
+    approval.approved_by, approval.gpu_seconds, approval.created_at = by, gpu_seconds, now
+    session.add(approval)
+    session.flush()
+    runs = open_runs_of_commit(session, repo.id or 0, number, head)
+    held = [run for run in runs if run.is_held]
+    for run in runs:
+        run.approved_by = by
+        session.add(run)
+    session.flush()
+    for run in held:
+        release_or_wait(session, run, now)
+        mark_run_outdated(session, run, now)
+    return runs
+
+
+def _check_waits(pull: PullRequest) -> None:
+    if not pull.is_open:
+        raise Conflict(f"#{pull.number} is closed: nothing of it runs", "Reopen it first.")
+    if not pull.is_fork:
+        raise Conflict(f"#{pull.number} does not come from a fork: its runs wait for nobody")
