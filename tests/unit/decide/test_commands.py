@@ -1,0 +1,252 @@
+"""Which lines of a comment are commands, and what they say."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dstack.errors import Usage
+from dstack.language.flags import read_flags
+from dstack.server.decide.commands import MAX_LINE, Asked, Line, Verb, find_lines, of_known_words, read_line
+
+WORDS = {"/train": ("train",), "/all": ("prepare", "train")}
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("/train", ["/train"]),
+        ("/train --lr 3e-4", ["/train --lr 3e-4"]),
+        ("/dstack run train --lr=3e-4", ["/dstack run train --lr=3e-4"]),
+        ("/dstack\trun train", ["/dstack run train"]),
+        ("/train  ", ["/train"]),
+        ("Please:\n/train\nthanks", ["/train"]),
+        ("/train\r\n/dstack status\r\n", ["/train", "/dstack status"]),
+        ("/train\r/dstack status", ["/train", "/dstack status"]),
+        ("- a list\n/train", ["/train"]),
+        # mid-line, indented, another case
+        ("please /train", []),
+        (" /train", []),
+        ("\t/train", []),
+        ("    /train", []),
+        ("/Train", []),
+        ("/dstack: run", []),
+        ("/usr/bin/train", []),
+        ("/-train", []),
+        ("//train", []),
+        ("*/train*", []),
+        ("`/train`", []),
+        # fences
+        ("```\n/train\n```", []),
+        ("```sh\n/train\n```\n/dstack help", ["/dstack help"]),
+        ("~~~\n/train\n~~~", []),
+        ("~~~ a`b\n/train\n~~~", []),
+        ("````\n```\n/train\n````", []),
+        ("```\n~~~\n/train\n```\n", []),
+        ("```\n/train", []),
+        ("```\n``` x\n/train\n```", []),
+        ("   ```\n/train\n   ```", []),
+        ("``` a`b\n/train", ["/train"]),  # no fence: a backtick follows
+        ("    ```\n/train", ["/train"]),  # indented code
+        # quotes, and lines that belong to them
+        ("> /train", []),
+        ("> quoted\n/train", []),
+        ("> quoted\n\n/train", ["/train"]),
+        (">\n/train", ["/train"]),
+        ("   > quoted\n/train", []),
+        # HTML
+        ("<!-- /train -->", []),
+        ("<!--\n/train\n-->\n/dstack help", ["/dstack help"]),
+        ("<!--\n\n/train", []),
+        ("text <!--\n/train\n--> more", []),
+        ("text <!--\n/train\n\n/dstack help", ["/dstack help"]),
+        ("text <!-- a -->\n/train", ["/train"]),
+        ("text <!-- a --> <!--\n/train\n", []),
+        ("`<!--`\n/train", ["/train"]),
+        ("a <!--\n```\n\n/train\n```", []),
+        ("<pre>\n/train\n</pre>\n/dstack help", ["/dstack help"]),
+        ("<blockquote>\n\n/train\n</BLOCKQUOTE>", []),
+        ("<previous>\n/train", ["/train"]),
+        # what nobody sees
+        ("\u00a0/train", []),
+        ("/train\u00a0--lr 3", []),
+        ("/dstack\u00a0run train", []),
+        ("/dstack run\u00a0train", []),
+        ("\u200b/train", []),
+        ("/tr\u200bain", []),
+        ("/train\u200b", []),
+        ("/train --lr 3\u202e", []),
+        ("\ufeff/train", []),
+        ("\uff0ftrain", []),
+        ("/dstack run\u3000train", []),
+        ("/train \x00", []),
+        ("/train \x1b[0m", []),
+        ("a\u2028/train", []),
+        ("a\x0b/train", []),
+        ("/train --note \u3164", []),
+        ("/train --note naïve\U0001f600", ["/train --note naïve\U0001f600"]),
+        ("", []),
+        ("/", []),
+    ],
+)
+def test_which_lines_are_commands(text: str, lines: list[str]) -> None:
+    assert [line.text for line in find_lines(text)] == lines
+
+
+def test_commands_of_other_programs_are_not_ours() -> None:
+    lines = find_lines("/lgtm\n/train\n/cc somebody\n/dstack help")
+    assert [line.word for line in of_known_words(lines, WORDS)] == ["/train", "/dstack"]
+
+
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        ("/train", Asked(Verb.RUN, ("train",))),
+        ("/train --lr 3e-4", Asked(Verb.RUN, ("train",), ("--lr", "3e-4"))),
+        ("/all --lr=1", Asked(Verb.RUN, ("prepare", "train"), ("--lr=1",))),
+        ("/dstack run train --lr '3 4' --fresh", Asked(Verb.RUN, ("train",), ("--lr", "3 4", "--fresh"))),
+        ("/dstack run train --x $(id)", Asked(Verb.RUN, ("train",), ("--x", "$(id)"))),
+        ("/dstack run train --x `id` --y *", Asked(Verb.RUN, ("train",), ("--x", "`id`", "--y", "*"))),
+        ("/dstack run train --x=@/etc/passwd", Asked(Verb.RUN, ("train",), ("--x=@/etc/passwd",))),
+        ("/dstack run train --x @/etc/passwd # no", Asked(Verb.RUN, ("train",), ("--x", "@/etc/passwd", "#", "no"))),
+        ("/dstack run train ; rm -rf /", Asked(Verb.RUN, ("train",), (";", "rm", "-rf", "/"))),
+        ("/dstack run train --x $HOME ~", Asked(Verb.RUN, ("train",), ("--x", "$HOME", "~"))),
+        ("/dstack plan", Asked(Verb.PLAN)),
+        ("/dstack plan train --lr 3", Asked(Verb.PLAN, ("train",), ("--lr", "3"))),
+        ("/dstack stop", Asked(Verb.STOP)),
+        ("/dstack stop brave-otter-17", Asked(Verb.STOP, run="brave-otter-17")),
+        ("/dstack retry brave-otter-17", Asked(Verb.RETRY, run="brave-otter-17")),
+        ("/dstack tag brave-otter-17 prod", Asked(Verb.TAG, run="brave-otter-17", tag="prod")),
+        ("/dstack approve ABC1234", Asked(Verb.APPROVE, sha="abc1234")),
+        ("/dstack approve abc1234 4gpu-h", Asked(Verb.APPROVE, sha="abc1234", gpu_seconds=4 * 3600)),
+        ("/dstack approve abc1234 30gpu-min", Asked(Verb.APPROVE, sha="abc1234", gpu_seconds=1800)),
+        ("/dstack status", Asked(Verb.STATUS)),
+        ("/dstack help", Asked(Verb.HELP)),
+        ("/dstack", Asked(Verb.HELP)),
+    ],
+)
+def test_what_a_command_asks_for(line: str, asked: Asked) -> None:
+    (found,) = find_lines(line)
+    assert read_line(found, WORDS) == asked
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("/dstack run 'train", "a quote is not closed"),
+        ('/train --lr "3', "a quote is not closed"),
+        ("/dstack run train\\", "ends with a backslash"),
+        ("/dstack rnu train", 'Did you mean "run"?'),
+        ("/dstack train --lr 3", 'Did you mean "run train"?'),
+        ("/dstack xyzzy", "Commands: run WORKFLOW"),
+        ("/dstack run", "which workflow"),
+        ("/dstack run --lr 3", "which workflow"),
+        ("/dstack plan --lr 3", "which workflow"),
+        ("/dstack stop a b", "one run at most"),
+        ("/dstack retry a b", "one run at most"),
+        ("/dstack tag a", "tag RUN NAME"),
+        ("/dstack approve", "approve COMMIT"),
+        ("/dstack approve abc12", "not a commit"),
+        ("/dstack approve main", "not a commit"),
+        ("/dstack approve abc1234 4", "is not a budget"),
+        ("/dstack approve abc1234 -4gpu-h", "is not a budget"),
+        ("/dstack approve abc1234 4gpu-h more", "approve COMMIT"),
+        ("/dstack status now", "stands alone"),
+        ("/eval", "Commands of its workflows: /all, /train"),
+        ("/dstack run " + "x" * MAX_LINE, "longer than"),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_there_is(line: str, said: str) -> None:
+    (found,) = find_lines(line)
+    with pytest.raises(Usage) as caught:
+        read_line(found, WORDS)
+    assert said in f"{caught.value.message} {caught.value.hint}"
+
+
+@pytest.mark.parametrize(
+    ("words", "variables", "fresh"),
+    [
+        (["--lr", "3e-4"], {"lr": "3e-4"}, False),
+        (["--lr=3e-4", "--fresh"], {"lr": "3e-4"}, True),
+        (["--var", "lr=3e-4"], {"lr": "3e-4"}, False),
+        (["--batch_size", "4"], {"batch-size": "4"}, False),
+        (["--lr", "-1"], {"lr": "-1"}, False),
+        (["--lr", "@/etc/passwd"], {"lr": "@/etc/passwd"}, False),
+        (["--var", "fresh=1"], {"fresh": "1"}, False),
+    ],
+)
+def test_variables_are_read_as_the_command_line_reads_them(
+    words: list[str], variables: dict[str, str], fresh: bool
+) -> None:
+    assert read_flags(words, "train", {"lr": "0.01", "batch-size": "32", "fresh": "x"}) == (variables, fresh)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--lrr", "3"], "Did you mean --lr?"),
+        (["3"], "no '3'"),
+        (["--lr"], "expected one argument"),
+        (["--var", "lr"], "NAME=VALUE"),
+        (["--help"], "Its variables: --lr (0.01)"),
+        (["-h"], "Its variables: --lr (0.01)"),
+    ],
+)
+def test_wrong_variables_never_end_the_process(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Usage) as caught:
+        read_flags(words, "train", {"lr": "0.01"})
+    assert said in f"{caught.value.message} {caught.value.hint}"
+    assert capsys.readouterr() == ("", "")
+
+
+HUGE = {
+    "commands": "/train --lr 3\n" * 4_600,
+    "slashes": "/" * 65_000,
+    "fences": "```\n" * 16_000,
+    "backticks": "`" * 65_000,
+    "open remarks": "x <!--" * 10_000,
+    "remarks in lines": "x <!--\n-->\n" * 6_000,
+    "one line": "/train " + "a " * 32_000,
+    "quotes": "> " * 32_000,
+    "spaces": " " * 65_000 + "/train",
+    "unseen": "/train " + "\u00e9" * 32_000,
+    "pre": "<pre" * 16_000,
+}
+
+
+@pytest.mark.parametrize("text", HUGE.values(), ids=list(HUGE))
+def test_64_kilobytes_are_read_within_50_ms(text: str) -> None:
+    """The best of three: the machine may be busy."""
+
+    def once() -> float:
+        began = time.perf_counter()
+        for line in of_known_words(find_lines(text), WORDS)[:5]:
+            try:
+                read_line(line, WORDS)
+            except Usage:
+                continue
+        return time.perf_counter() - began
+
+    assert min(once() for _ in range(3)) < 0.05
+
+
+@settings(max_examples=5_000, deadline=None)
+@given(st.text(alphabet=st.one_of(st.sampled_from("/dstack run`~>\n\r\t'\"\\<!-- \u00a0"), st.characters())))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    for line in find_lines(text):
+        try:
+            assert isinstance(read_line(line, WORDS), Asked)
+        except Usage as refusal:
+            assert refusal.message
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.text(st.characters(categories=("L", "N", "P", "S")), min_size=1, max_size=20), max_size=6))
+def test_quoted_words_come_back_as_they_were(words: list[str]) -> None:
+    import shlex
+
+    (line,) = find_lines("/train " + shlex.join(words)) or (Line("/train", shlex.join(words)),)
+    assert read_line(line, WORDS).flags == tuple(words)
