@@ -20,6 +20,7 @@ BELOW_SERVICES = (
     "dstack.server.bus",
     "dstack.server.clock",
     "dstack.server.decide",
+    "dstack.server.forge_events",
     "dstack.server.gateways",
     "dstack.server.models",
     "dstack.server.settings",
@@ -61,6 +62,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dstack.server.wiring": BELOW_SERVICES,
     "dstack.server.models": BASE,
     "dstack.server.decide": (*BASE, "dstack.language", "dstack.providers"),
+    "dstack.server.forge_events": ("dstack.errors", "dstack.server.gateways.forge"),
     "dstack.server.store": (*BASE, "dstack.server.bus", "dstack.server.models", "dstack.server.failpoints"),
     "dstack.server.gateways": (*BASE, "dstack.git"),
     "dstack.server.transitions": (

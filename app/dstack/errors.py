@@ -98,6 +98,20 @@ class TooLarge(DstackError):
     status = 413
 
 
+class TooSlow(DstackError):
+    """A body did not come in whole in the time it may take."""
+
+    code = "too_slow"
+    status = 408
+
+
+class UnsupportedMedia(DstackError):
+    """The body is in a form this door does not read."""
+
+    code = "unsupported_media"
+    status = 415
+
+
 class UnsupportedVersion(DstackError):
     """The peer speaks a protocol version this side does not."""
 

@@ -29,6 +29,7 @@ from dstack.server.web.page_views import StoreActions, StoreLogs, StoreViews
 from dstack.server.web.pages import Pages
 from dstack.server.web.problems import answer_crash, answer_http, answer_problem
 from dstack.server.web.security_headers import SecurityHeaders
+from dstack.server.web.webhook import webhook_route
 from dstack.server.web.wheel import get_wheel
 from dstack.server.wiring import Wiring
 from dstack.server.workers import make_workers, run_worker
@@ -98,6 +99,7 @@ def _routes(wiring: Wiring, remote: GitRemote) -> list[BaseRoute]:
     api = make_routes(ALL_OPERATIONS, wiring)
     return [
         Route("/healthz", healthz),
+        webhook_route(wiring),  # near the front: they come in bursts
         Route("/api/openapi.json", openapi),
         Route("/wheels/{name}", get_wheel),
         *api,

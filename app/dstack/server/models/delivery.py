@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any
 
+from sqlalchemy import Index
 from sqlmodel import Field, SQLModel
 
 from dstack.server.models.columns import enum_column, json_column
@@ -23,6 +24,7 @@ class Delivery(SQLModel, table=True):
     `event` names it as the forge does, with its action (`pull_request.opened`). `replay_of` is an earlier delivery."""
 
     __tablename__ = "deliveries"
+    __table_args__ = (Index("deliveries_by_lane", "state", "repo_id"),)
 
     id: int | None = Field(default=None, primary_key=True)
     guid: str = Field(unique=True)

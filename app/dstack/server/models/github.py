@@ -97,7 +97,8 @@ class Command(SQLModel, table=True):
 
 
 class NotNeeded(SQLModel, table=True):
-    """A workflow that an event did not start, so that a required status does not hang: it is answered with `why`."""
+    """A workflow that an event did not start, so that a required status does not hang: it is answered with `why`.
+    `is_problem`: the files at the commit have problems, which are what is answered."""
 
     __tablename__ = "not_needed"
 
@@ -105,6 +106,7 @@ class NotNeeded(SQLModel, table=True):
     sha: str = Field(primary_key=True)
     workflow: str = Field(primary_key=True)
     why: str
+    is_problem: bool = False
     created_at: float
 
 

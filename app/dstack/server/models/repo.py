@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import UniqueConstraint
+from sqlalchemy import Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 LOCAL_FORGE = "local"
@@ -15,7 +15,7 @@ class Repo(SQLModel, table=True):
     `problem` says why)."""
 
     __tablename__ = "repos"
-    __table_args__ = (UniqueConstraint("owner", "name"),)
+    __table_args__ = (UniqueConstraint("owner", "name"), Index("repos_by_forge_id", "forge", "forge_id"))
 
     id: int | None = Field(default=None, primary_key=True)
     owner: str

@@ -3,11 +3,77 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+from sqlalchemy import text
 from sqlmodel import Session, col, func, select
 
 from dstack.server.models import Delivery, Group
 from dstack.server.models.delivery import DeliveryState
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A verified webhook on its way into the store. `ignored`: why nothing can come of it, empty when something may;
+    `digest` of the payload, empty where these are not the bytes the forge sent (its delivery log gives others)."""
+
+    guid: str
+    event: str
+    forge_id: str
+    sender: str
+    payload: bytes
+    digest: str
+    ignored: str
+    received_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Filed:
+    """`outcome` is `received`, `ignored`, `duplicate` (its guid came before), or `differs` (with another payload)."""
+
+    delivery_id: int
+    outcome: str
+
+
+# One statement a webhook, without building objects: thousands of them come at once after a push to many repositories.
+_INSERT = text(
+    "INSERT INTO deliveries (guid, kind, repo_id, sender, body, event, payload, digest, state, reason, tries,"
+    " received_at, processed_at) VALUES (:guid, 'github',"
+    " (SELECT id FROM repos WHERE forge = 'github' AND forge_id = :forge_id), :sender, '{}', :event, :payload, :digest,"
+    " :state, :reason, 0, :received_at, :processed_at) ON CONFLICT (guid) DO NOTHING RETURNING id"
+)
+
+
+def insert_webhook(session: Session, webhook: Webhook) -> Filed:
+    """Store it with the repo it is about, unless its guid is known. One that failed before is handled anew."""
+    state = DeliveryState.IGNORED if webhook.ignored else DeliveryState.RECEIVED
+    values = {
+        "guid": webhook.guid,
+        "forge_id": webhook.forge_id,
+        "sender": webhook.sender,
+        "event": webhook.event,
+        "payload": webhook.payload,
+        "digest": webhook.digest,
+        "state": state.value,
+        "reason": webhook.ignored,
+        "received_at": webhook.received_at,
+        "processed_at": webhook.received_at if webhook.ignored else None,
+    }
+    made = session.connection().execute(_INSERT, values).scalar()
+    return Filed(int(made), state.value) if made is not None else _known(session, webhook)
+
+
+def _known(session: Session, webhook: Webhook) -> Filed:
+    delivery = delivery_by_guid(session, webhook.guid)
+    assert delivery is not None and delivery.id is not None
+    if webhook.digest and delivery.digest and webhook.digest != delivery.digest:
+        return Filed(delivery.id, "differs")
+    if delivery.state is not DeliveryState.FAILED:
+        return Filed(delivery.id, "duplicate")
+    delivery.state, delivery.tries = DeliveryState.RECEIVED, 0
+    session.add(delivery)
+    session.flush()
+    return Filed(delivery.id, DeliveryState.RECEIVED.value)
 
 
 def delivery_by_guid(session: Session, guid: str) -> Delivery | None:
@@ -20,16 +86,19 @@ def delivery_by_id(session: Session, delivery_id: int) -> Delivery:
     return delivery
 
 
-def next_deliveries(session: Session) -> Sequence[Delivery]:
-    """Of each repo (None: of none) the oldest that is stored and not handled yet."""
-    oldest = (
-        select(func.min(Delivery.id)).where(Delivery.state == DeliveryState.RECEIVED).group_by(col(Delivery.repo_id))
-    )
-    return session.exec(select(Delivery).where(col(Delivery.id).in_(oldest)).order_by(col(Delivery.id))).all()
+def lanes_waiting(session: Session) -> dict[int | None, int]:
+    """Of each repo (None: of none) that has deliveries which are not handled yet, the oldest one's id."""
+    rows = session.exec(
+        select(Delivery.repo_id, func.min(Delivery.id))
+        .where(Delivery.state == DeliveryState.RECEIVED)
+        .group_by(col(Delivery.repo_id))
+        .order_by(func.min(Delivery.id))
+    ).all()
+    return {repo_id: oldest for repo_id, oldest in rows if oldest is not None}
 
 
 def next_delivery(session: Session, repo_id: int | None) -> Delivery | None:
-    """The same of one repo."""
+    """The oldest of one repo (None: of none) that is stored and not handled yet."""
     return session.exec(
         select(Delivery)
         .where(Delivery.state == DeliveryState.RECEIVED, col(Delivery.repo_id).is_not_distinct_from(repo_id))

@@ -11,8 +11,8 @@ from sqlmodel import Session
 from dstack.errors import Conflict
 from dstack.server.bus import DELIVERIES
 from dstack.server.models import Delivery
-from dstack.server.store.database import wake
 from dstack.server.models.delivery import DeliveryState
+from dstack.server.store.database import wake
 from dstack.server.store.deliveries import Filed, Webhook, delivery_by_guid, insert_webhook
 
 

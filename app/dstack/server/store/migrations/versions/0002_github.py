@@ -96,6 +96,7 @@ def upgrade() -> None:
         sa.Column("sha", sa.String(), nullable=False),
         sa.Column("workflow", sa.String(), nullable=False),
         sa.Column("why", sa.String(), nullable=False),
+        sa.Column("is_problem", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.ForeignKeyConstraint(
             ["repo_id"],
@@ -163,12 +164,14 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("payload", sa.LargeBinary(), nullable=True))
         batch_op.add_column(sa.Column("digest", sa.String(), nullable=False, server_default=""))
         batch_op.add_column(sa.Column("replay_of", sa.Integer(), nullable=True))
+        batch_op.create_index("deliveries_by_lane", ["state", "repo_id"], unique=False)
 
     with op.batch_alter_table("repos", schema=None) as batch_op:
         batch_op.add_column(sa.Column("installation_id", sa.Integer(), nullable=True))
         batch_op.add_column(sa.Column("is_private", sa.Boolean(), nullable=False, server_default=sa.true()))
         batch_op.add_column(sa.Column("problem", sa.String(), nullable=False, server_default=""))
         batch_op.add_column(sa.Column("schedules_sha", sa.String(), nullable=False, server_default=""))
+        batch_op.create_index("repos_by_forge_id", ["forge", "forge_id"], unique=False)
 
     with op.batch_alter_table("runs", schema=None) as batch_op:
         batch_op.add_column(sa.Column("is_clean", sa.Boolean(), nullable=False, server_default=sa.false()))
