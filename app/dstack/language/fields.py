@@ -82,7 +82,7 @@ COMMON = (
     Field("metrics", METRICS, "Where the final metrics come from."),
     Field("report", PATH, "A Markdown file that is shown with the run."),
     Field("gate", Word("a condition such as accuracy >= base - 0.01", check_gate, template=False),
-          "A condition on metrics, against those of the base.", later=True),
+          "A condition on metrics, against those of the base: its outcome is the run's verdict."),
     Field("resources", RESOURCES, "What the machine must have free."),
     Field("env", MapOf(ENV_KEY, ENV_VALUE, what="environment variables"),
           "Environment variables of the job.", ("environment",)),
