@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import UniqueConstraint
 from sqlmodel import Field, SQLModel
 
@@ -81,7 +83,9 @@ class Approval(SQLModel, table=True):
 
 
 class Command(SQLModel, table=True):
-    """A comment that held slash-commands, and what we answer: `reaction` on it, and `reply` in one comment of ours."""
+    """A comment that held slash-commands, and what came of them so far: `reaction` is what we show on the comment
+    (`eyes` until all are done), `answers` one entry per command, from which our one reply is written. A command that
+    has an entry is never done again."""
 
     __tablename__ = "commands"
     __table_args__ = (UniqueConstraint("repo_id", "comment_id"),)
@@ -92,7 +96,7 @@ class Command(SQLModel, table=True):
     comment_id: int
     author: str
     reaction: str = "eyes"
-    reply: str = ""
+    answers: list[dict[str, Any]] = Field(default_factory=list, sa_column=json_column())
     created_at: float
 
 

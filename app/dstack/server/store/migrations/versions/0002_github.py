@@ -65,7 +65,7 @@ def upgrade() -> None:
         sa.Column("comment_id", sa.Integer(), nullable=False),
         sa.Column("author", sa.String(), nullable=False),
         sa.Column("reaction", sa.String(), nullable=False),
-        sa.Column("reply", sa.String(), nullable=False),
+        sa.Column("answers", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.ForeignKeyConstraint(
             ["repo_id"],
