@@ -116,9 +116,7 @@ def merge(repo: Path, base: str, head: str, message: str, *, author: Person, at:
     return commit_tree(repo, tree, (base, head), message, author=author, at=at)
 
 
-def commit_tree(
-    repo: Path, tree: str, parents: tuple[str, ...], message: str, *, author: Person, at: float
-) -> str:
+def commit_tree(repo: Path, tree: str, parents: tuple[str, ...], message: str, *, author: Person, at: float) -> str:
     date = f"{int(at)} +0000"
     identity = {
         "GIT_AUTHOR_NAME": author.name, "GIT_AUTHOR_EMAIL": author.email, "GIT_AUTHOR_DATE": date,

@@ -69,10 +69,9 @@ def pull(at: Addresses, repo: Repo, issue: Issue, numbers: Json | None = None) -
 
 def _side(at: Addresses, repo: Repo | None, found: Pull, *, head: bool) -> Json:
     ref, sha = (found.head_ref, found.head_sha) if head else (found.base_ref, found.base_sha)
-    owner = shapes.account(at, repo.owner) if repo else None
-    label = found.head_label if head or repo is None else f"{repo.owner.login}:{ref}"
+    owner = found.head_owner if repo is None else repo.owner
     whole = shapes.repository(at, repo) if repo else None
-    return {"label": label, "ref": ref, "sha": sha, "user": owner, "repo": whole}
+    return {"label": f"{owner.login}:{ref}", "ref": ref, "sha": sha, "user": shapes.account(at, owner), "repo": whole}
 
 
 def pull_line(at: Addresses, repo: Repo, issue: Issue) -> Json:

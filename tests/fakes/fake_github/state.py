@@ -173,7 +173,7 @@ class Pull:
 
     id: int
     head_repo: Repo | None
-    head_label: str
+    head_owner: Account
     head_ref: str
     head_sha: str
     base_ref: str
@@ -182,6 +182,10 @@ class Pull:
     merged_at: float | None = None
     merged_by: Account | None = None
     merge_commit_sha: str | None = None
+
+    @property
+    def head_label(self) -> str:
+        return f"{self.head_owner.login}:{self.head_ref}"
 
 
 @dataclass(slots=True, eq=False)

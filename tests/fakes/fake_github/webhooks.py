@@ -119,7 +119,9 @@ class Webhooks:
             self.log.append(delivery)
             if loss is not None or not app.webhook_url:
                 delivery.status_code = loss.status_code if loss else 0
-                delivery.status = f"Invalid HTTP Response: {loss.status_code}" if loss and loss.status_code else "failed"
+                delivery.status = (
+                    f"Invalid HTTP Response: {loss.status_code}" if loss and loss.status_code else "failed"
+                )
                 return guid
             for _ in range(self._copies):
                 if self._held is not None:

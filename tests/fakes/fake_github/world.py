@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fake_github import shapes
+from fake_github.budget import Budget
 from fake_github.git_store import Person
 from fake_github.state import Account, App, Call, CheckRun, Comment, Installation, Json, Repo, Token
 from fake_github.webhooks import Webhooks
@@ -25,6 +26,7 @@ class World:
         self.lock = threading.RLock()
         self.at = shapes.Addresses("", "")
         self.webhooks = Webhooks(clock, self.lock)
+        self.budget = Budget(clock)
         self.accounts: dict[str, Account] = {}
         self.apps: dict[int, App] = {}
         self.installations: dict[int, Installation] = {}
