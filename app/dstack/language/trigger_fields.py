@@ -8,24 +8,49 @@ from typing import Any
 from dstack.language import words
 from dstack.language.cron import MIN_GAP_MINUTES, parse_cron, parse_timezone
 from dstack.language.dependencies import parse_tag
-from dstack.language.kinds import GLOB, NAME, choice, fixed, patterns
+from dstack.language.kinds import BOOLEAN, GLOB, NAME, choice, fixed, patterns
 from dstack.language.quantities import Wrong
 from dstack.language.records import Field, Record
 from dstack.language.shapes import ByKind, ListOf, Word
-from dstack.language.workflow import PullRequestTrigger, PushTrigger, ScheduleTrigger, Triggers
+from dstack.language.workflow import (
+    PULL_REQUEST_TYPES,
+    PullRequestTrigger,
+    PushTrigger,
+    ScheduleTrigger,
+    Triggers,
+)
 
 NEVER = "manual"
 TRIGGER_NAMES = ("push", "pull-request", "comment", "schedule", "tag-moved", "event", NEVER)
 
 
 def _filtered(build: Any, *fields: Field) -> ByKind:
-    return ByKind(table=Record(fields, build=build, what="patterns"), nothing=lambda: build({}))
+    def checked(values: dict[str, Any]) -> Any:
+        for name in ("branches", "tags", "paths"):
+            if name in values and f"{name}-ignore" in values:
+                raise Wrong(
+                    f'leave one out: a "!pattern" under {name} takes away what others gave',
+                    f'"{name}" and "{name}-ignore" exclude each other',
+                )
+        return build(**{name.replace("-", "_"): value for name, value in values.items()})
+
+    return ByKind(table=Record(fields, build=checked, what="patterns"), nothing=build)
 
 
 _BRANCHES = Field(
     "branches", patterns("a branch or pattern"), "Branches, as patterns; `*` does not cross `/`, `**` does."
 )
 _PATHS = Field("paths", ListOf(GLOB, limit=200), "Changed paths, as patterns; narrows the workflow's own `paths`.")
+_BRANCHES_IGNORE = Field(
+    "branches-ignore", patterns("a branch or pattern"), "All branches but these; instead of `branches`."
+)
+_PATHS_IGNORE = Field(
+    "paths-ignore", ListOf(GLOB, limit=200), "A change of nothing but these does not start it; instead of `paths`."
+)
+_TYPES = Field(
+    "types", ListOf(choice(*PULL_REQUEST_TYPES)), "What happened to the pull request; all of these by default."
+)
+_DRAFTS = Field("drafts", BOOLEAN, "Start for drafts too; by default only once it is ready for review.")
 _SCHEDULE_WORD = fixed(f"five cron fields, due at most every {MIN_GAP_MINUTES} minutes", parse_cron)
 _SCHEDULE = ByKind(
     scalar=fixed(_SCHEDULE_WORD.expected, lambda text: ScheduleTrigger(parse_cron(text))),
@@ -51,12 +76,15 @@ def parse_comment(text: str) -> str:
 ON_TABLE = Record(
     (
         Field("push", _filtered(
-            lambda values: PushTrigger(**values), _BRANCHES,
+            PushTrigger, _BRANCHES,
             Field("tags", patterns("a tag or pattern"), "Pushed Git tags, as patterns; without it none starts a run."),
-            _PATHS,
+            _PATHS, _BRANCHES_IGNORE,
+            Field("tags-ignore", patterns("a tag or pattern"), "All Git tags but these; instead of `tags`."),
+            _PATHS_IGNORE,
         ), "Starts when commits are pushed."),
-        Field("pull-request", _filtered(lambda values: PullRequestTrigger(**values), _BRANCHES, _PATHS),
-              "Starts when a pull request is opened or gets commits; `branches` are those it goes to.", later=True),
+        Field("pull-request", _filtered(
+            PullRequestTrigger, _BRANCHES, _PATHS, _BRANCHES_IGNORE, _PATHS_IGNORE, _TYPES, _DRAFTS,
+        ), "Starts when a pull request is opened or gets commits; `branches` are those it goes to."),
         Field("comment", fixed("a command such as /train", parse_comment), "Starts on this command in a pull request.",
               later=True),
         Field("schedule", ListOf(_SCHEDULE, limit=20), "Starts at these times."),

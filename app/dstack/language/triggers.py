@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dstack.language.globs import matches_any
-from dstack.language.workflow import Workflow
+from dstack.language.workflow import PullRequestTrigger, PushTrigger, Workflow
 from dstack.wire.states import Trigger
 
 if TYPE_CHECKING:
@@ -21,7 +21,8 @@ class Event:
     """What happened. `branch` or `tag` is what was pushed (of a pull request: the branch it goes to); `changed` are the
     changed paths, None when they are not known; `message` is that of the head commit, or the text of a comment;
     `tag_moved` reads `prepare:latest`; `event` is the name of a posted event; `workflow` is the one that a schedule
-    or a person means."""
+    or a person means. `action` is what happened to a pull request; empty when it is not known: then its type is not
+    asked for."""
 
     trigger: Trigger
     branch: str = ""
@@ -32,6 +33,8 @@ class Event:
     event: str = ""
     message: str = ""
     workflow: str = ""
+    action: str = ""
+    is_draft: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +81,20 @@ def _push(workflow: Workflow, event: Event) -> tuple[bool, str]:
     if push is None:
         return False, "it has no `on: push`"
     if event.tag:
-        if not push.tags:
+        if not push.tags and not push.tags_ignore:
             return False, "a Git tag was pushed, and its `on: push` names no tags"
-        if not matches_any(push.tags, event.tag):
+        if push.tags and not matches_any(push.tags, event.tag):
             return False, f"the Git tag {event.tag} fits none of its tags ({_words(push.tags)})"
+        if matches_any(push.tags_ignore, event.tag):
+            return False, f"the Git tag {event.tag} is one it ignores ({_words(push.tags_ignore)})"
         return True, f"the Git tag {event.tag} was pushed"
-    if push.tags and not push.branches:
+    if (push.tags or push.tags_ignore) and not push.branches and not push.branches_ignore:
         return False, "its `on: push` names Git tags only"
     if push.branches and not matches_any(push.branches, event.branch):
         return False, f"the branch {event.branch} fits none of its branches ({_words(push.branches)})"
-    return _with_paths(workflow, event, push.paths, f"pushed to {event.branch}" if event.branch else "pushed")
+    if matches_any(push.branches_ignore, event.branch):
+        return False, f"the branch {event.branch} is one it ignores ({_words(push.branches_ignore)})"
+    return _with_paths(workflow, event, push, f"pushed to {event.branch}" if event.branch else "pushed")
 
 
 def _pull_request(workflow: Workflow, event: Event) -> tuple[bool, str]:
@@ -96,12 +103,23 @@ def _pull_request(workflow: Workflow, event: Event) -> tuple[bool, str]:
         return False, "it has no `on: pull_request`"
     if trigger.branches and not matches_any(trigger.branches, event.branch):
         return False, f"the pull request goes to {event.branch}, not to {_words(trigger.branches)}"
-    return _with_paths(workflow, event, trigger.paths, f"a pull request to {event.branch}")
+    if matches_any(trigger.branches_ignore, event.branch):
+        return False, f"the pull request goes to {event.branch}, which it ignores ({_words(trigger.branches_ignore)})"
+    if event.is_draft and not trigger.drafts:
+        return False, "the pull request is a draft"
+    # One that waited for the end of the draft starts then, whatever else its types are: else it never would.
+    asked = event.action in trigger.types or (event.action == "ready_for_review" and not trigger.drafts)
+    if event.action and not asked:
+        return False, f"{event.action} is none of its types ({_words(trigger.types)})"
+    return _with_paths(workflow, event, trigger, f"a pull request to {event.branch}")
 
 
-def _with_paths(workflow: Workflow, event: Event, narrower: tuple[str, ...], why: str) -> tuple[bool, str]:
+def _with_paths(
+    workflow: Workflow, event: Event, trigger: PushTrigger | PullRequestTrigger, why: str
+) -> tuple[bool, str]:
     """Paths count only when it is known which have changed."""
-    if event.changed is None or not (workflow.paths or narrower):
+    narrower, ignored = trigger.paths, trigger.paths_ignore
+    if event.changed is None or not (workflow.paths or narrower or ignored):
         return True, why
     changed = [path for path in event.changed if not workflow.paths or matches_any(workflow.paths, path)]
     if not changed:
@@ -109,6 +127,9 @@ def _with_paths(workflow: Workflow, event: Event, narrower: tuple[str, ...], why
     changed = [path for path in changed if not narrower or matches_any(narrower, path)]
     if not changed:
         return False, f"no change fits the paths of its trigger ({_words(narrower)})"
+    changed = [path for path in changed if not matches_any(ignored, path)]
+    if not changed:
+        return False, f"nothing but what it ignores has changed ({_words(ignored)})"
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     return True, f"{why}; {changed[0]}{more} changed"
 

@@ -9,6 +9,7 @@ from dstack.language.nodes import Table
 from dstack.wire.job import ArtifactSpec, MetricsSpec, Retry
 
 BUILT_IN_PROVIDERS = ("python", "bash")
+PULL_REQUEST_TYPES = ("opened", "synchronize", "reopened", "ready_for_review")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +69,28 @@ class Concurrency:
 
 @dataclass(frozen=True, slots=True)
 class PushTrigger:
-    """Patterns of a push. No `branches` and no `tags`: every branch, no tag. `paths` narrow what the workflow reads."""
+    """Patterns of a push. No `branches` and no `tags`: every branch, no tag. `paths` narrow what the workflow reads.
+    Of each, the `_ignore` patterns are those that do not count, given in place of those that do."""
 
     branches: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
+    branches_ignore: tuple[str, ...] = ()
+    tags_ignore: tuple[str, ...] = ()
+    paths_ignore: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PullRequestTrigger:
-    """Patterns of the branch a pull request goes to, and of the paths it changes."""
+    """Patterns of the branch a pull request goes to, and of the paths it changes. `types` are what may have happened to
+    it; `drafts`: it need not be ready for review."""
 
     branches: tuple[str, ...] = ()
     paths: tuple[str, ...] = ()
+    branches_ignore: tuple[str, ...] = ()
+    paths_ignore: tuple[str, ...] = ()
+    types: tuple[str, ...] = PULL_REQUEST_TYPES
+    drafts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
