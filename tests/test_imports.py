@@ -23,6 +23,7 @@ BELOW_SERVICES = (
     "dstack.server.forge_events",
     "dstack.server.gateways",
     "dstack.server.models",
+    "dstack.server.report",
     "dstack.server.settings",
     "dstack.server.store",
     "dstack.server.transitions",
@@ -63,6 +64,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dstack.server.models": BASE,
     "dstack.server.decide": (*BASE, "dstack.language", "dstack.providers"),
     "dstack.server.forge_events": ("dstack.errors", "dstack.server.gateways.forge"),
+    # Pure texts; of the port of a forge it knows the messages alone.
+    "dstack.server.report": (
+        *BASE, "dstack.language", "dstack.server.decide", "dstack.server.models", "dstack.server.gateways.forge",
+    ),
     "dstack.server.store": (*BASE, "dstack.server.bus", "dstack.server.models", "dstack.server.failpoints"),
     "dstack.server.gateways": (*BASE, "dstack.git"),
     "dstack.server.transitions": (

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from dstack.errors import DstackError
 from dstack.server.bus import DELIVERIES, OUTBOX, QUEUE, wait_for
 from dstack.server.lanes import handle_deliveries
+from dstack.server.outbox_lanes import OutboxLanes
 from dstack.server.services.assign_jobs import assign_jobs, explain_full_disk
 from dstack.server.services.write_notes import write_notes
 from dstack.server.web.disk_space import disk_problem
@@ -54,6 +55,7 @@ def make_workers(wiring: Wiring) -> list[Worker]:
         Worker("deliveries", DELIVERIES, 30.0, deliveries),
         Worker("assign", QUEUE, 5.0, assign),
         Worker("notes", OUTBOX, 15.0, notes, share=0.2),
+        Worker("forge", OUTBOX, 30.0, OutboxLanes(wiring).send),
     ]
 
 

@@ -1,0 +1,182 @@
+"""Which commit statuses a commit should have: one per workflow and kind of run, one per tag, one per artifact; pure.
+
+`dstack/WORKFLOW` belongs to clean runs alone (by push or pull request, with default variables), so that no run with
+other variables turns a required status green.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from dstack.server.gateways.forge import StatusState, StatusWrite
+from dstack.server.models import Artifact, Run
+from dstack.server.models.run_facts import CommitFacts, RunFacts
+from dstack.server.report import status_words as words
+from dstack.wire.states import JobState, Reason, Trigger, Verdict
+
+TEXT_MOST = 140  # characters; more is refused
+_JUDGED_WITHIN_S = 2.0  # a verdict is a moment behind its run: what stands there is left until then
+_LIVE_OR_OFFERED = (JobState.OFFERED, JobState.PREPARING, JobState.RUNNING, JobState.SAVING)
+
+
+def statuses_of(commit: CommitFacts, public_url: str, now: float) -> list[StatusWrite]:
+    """Ends first. A run whose verdict is due any moment has none: the last one stays."""
+    newest = {context_of(facts.run): facts for facts in commit.runs}
+    found = [
+        StatusWrite(commit.sha, context, *status_of(facts), run_url(public_url, facts.run))
+        for context, facts in newest.items()
+        if not is_about_to_be_judged(facts.run, now)
+    ]
+    found += _not_needed(commit, newest, public_url)
+    found += _tags(commit, public_url)
+    found += _artifacts(commit, public_url)
+    return sorted(found, key=lambda status: status.state is StatusState.PENDING)
+
+
+def context_of(run: Run) -> str:
+    """The status a run writes to."""
+    kind = "" if run.is_clean else " (schedule)" if run.trigger is Trigger.SCHEDULE else " (manual)"
+    return f"dstack/{run.workflow}{kind}"
+
+
+def run_url(public_url: str, run: Run) -> str:
+    return f"{public_url}/runs/{run.name}"
+
+
+def is_about_to_be_judged(run: Run, now: float) -> bool:
+    """It succeeded this moment and its gate has not been asked yet."""
+    waits = run.state is JobState.SUCCEEDED and run.gate is not None and run.verdict is None
+    return waits and now - (run.finished_at or now) < _JUDGED_WITHIN_S
+
+
+def status_of(facts: RunFacts) -> tuple[StatusState, str]:
+    """What the forge shows of a run: its state there, and the text."""
+    state, text = _state_and_text(facts)
+    if facts.adopted is not None:
+        text = " · ".join(part for part in (f"same as {facts.adopted.name}", text) if part)
+    return state, words.one_line(text, TEXT_MOST)
+
+
+def _state_and_text(facts: RunFacts) -> tuple[StatusState, str]:
+    run = facts.run
+    if run.needs_approval and not run.approved_by and not run.state.is_final:
+        return StatusState.PENDING, f"waits for approval: /dstack approve {words.short(run.sha)}"
+    if run.state in _LIVE_OR_OFFERED:
+        return StatusState.PENDING, _where_it_runs(facts)
+    if run.state is JobState.SUCCEEDED:
+        return _judged(facts)
+    if run.state is JobState.FAILED:
+        return StatusState.FAILURE, _with_time("failed", run, words.why_ended(run))
+    if run.state is JobState.STOPPED:
+        return _stopped(run)
+    if run.state is JobState.SKIPPED:
+        return _skipped(run)
+    return StatusState.PENDING, facts.waits_for or run.state.value
+
+
+def _where_it_runs(facts: RunFacts) -> str:
+    if not facts.runners:
+        return "queued"
+    also = f" and {len(facts.runners) - 1} more" if len(facts.runners) > 1 else ""
+    since = facts.run.started_at
+    return f"{facts.runners[0]}{also}" + (f", since {words.clock(since)}" if since is not None else "")
+
+
+def _judged(facts: RunFacts) -> tuple[StatusState, str]:
+    run = facts.run
+    metrics = run.metrics or (facts.adopted.metrics if facts.adopted is not None else {})
+    took = "" if facts.adopted is not None else words.run_duration(run)
+    number = words.headline(run, metrics, facts.base.metrics if facts.base is not None else {})
+    state, verdict = _verdict(run, facts.base)
+    parts = (verdict, number, took) if state is StatusState.FAILURE else (took, number, verdict)
+    return state, " · ".join(part for part in parts if part) or "succeeded"
+
+
+def _verdict(run: Run, base: Run | None) -> tuple[StatusState, str]:
+    match run.verdict:
+        case Verdict.FAILED:
+            return StatusState.FAILURE, "gate failed" + (f": {run.verdict_why}" if run.verdict_why else "")
+        case Verdict.PENDING:
+            return StatusState.PENDING, f"judged when {base.name if base is not None else 'its base'} lands"
+        case Verdict.WITHIN_NOISE:
+            return StatusState.SUCCESS, "within noise"
+        case Verdict.NO_BASE:
+            return StatusState.SUCCESS, "first result"
+        case None if run.gate is not None:
+            return StatusState.PENDING, "judging"
+    return StatusState.SUCCESS, ""
+
+
+def _with_time(what: str, run: Run, why: str) -> str:
+    took = words.run_duration(run)
+    return what + (f" after {took}" if took else "") + (f": {why}" if why else "")
+
+
+def _stopped(run: Run) -> tuple[StatusState, str]:
+    """The message is whoever stopped it, or the run that took its place; anything longer says all by itself."""
+    is_name = bool(run.message) and " " not in run.message
+    if run.reason is Reason.SUPERSEDED_BY:
+        return StatusState.ERROR, f"superseded by {run.message}" if is_name else _with_time("stopped", run, run.message)
+    what = f"stopped by {run.message}" if is_name else "stopped"
+    return StatusState.FAILURE, _with_time(what, run, "" if is_name else run.message)
+
+
+def _skipped(run: Run) -> tuple[StatusState, str]:
+    if run.reason is Reason.NOT_NEEDED:
+        return StatusState.SUCCESS, _saying_so("not needed", run.message)
+    return StatusState.FAILURE, _saying_so("skipped", run.message)
+
+
+def _saying_so(what: str, why: str) -> str:
+    return why if why.startswith(what) else f"{what}: {why}" if why else what
+
+
+def _not_needed(commit: CommitFacts, newest: Iterable[str], public_url: str) -> list[StatusWrite]:
+    """Workflows that were not started, and files with problems. A run of the workflow says more."""
+    answered = set(newest)
+    found = []
+    for row in commit.not_needed:
+        if row.is_problem:
+            text = words.one_line(row.why, TEXT_MOST)
+            found.append(StatusWrite(commit.sha, "dstack/config", StatusState.ERROR, text, public_url))
+        elif f"dstack/{row.workflow}" not in answered:
+            text = words.one_line(_saying_so("not needed", row.why), TEXT_MOST)
+            context = f"dstack/{row.workflow}"
+            found.append(StatusWrite(commit.sha, context, StatusState.SUCCESS, text, public_url))
+    return found
+
+
+def _tags(commit: CommitFacts, public_url: str) -> list[StatusWrite]:
+    found = []
+    for tag in commit.tags:
+        if tag.sha == commit.sha:
+            text = f"on {tag.run_name}"
+        else:
+            text = f"moved to {words.short(tag.sha)}" if tag.sha else "removed"
+        url = f"{public_url}/runs/{tag.run_name}" if tag.run_name else public_url
+        found.append(StatusWrite(commit.sha, f"dstack/tag/{tag.label}", StatusState.SUCCESS, text, url))
+    return found
+
+
+def _artifacts(commit: CommitFacts, public_url: str) -> list[StatusWrite]:
+    """Of each workflow the newest run that succeeded and stored something, clean ones first."""
+    stored = [f for f in commit.runs if f.run.state is JobState.SUCCEEDED and f.artifacts]
+    chosen = {facts.run.workflow: facts for facts in sorted(stored, key=lambda facts: facts.run.is_clean)}
+    return [
+        StatusWrite(
+            commit.sha,
+            f"dstack/artifacts/{workflow}",
+            StatusState.SUCCESS,
+            artifacts_text(facts.artifacts),
+            run_url(public_url, facts.run),
+        )
+        for workflow, facts in chosen.items()
+    ]
+
+
+def artifacts_text(artifacts: Sequence[Artifact]) -> str:
+    """`checkpoint, logs 1.2 GB · sha256:12ab34cd56ef…`: all of them together, and the digest of the first."""
+    total = words.size(sum(artifact.bytes for artifact in artifacts))
+    digest = f"sha256:{artifacts[0].digest.removeprefix('sha256:')[:12]}…"
+    names = words.one_line(", ".join(artifact.path for artifact in artifacts), TEXT_MOST - len(total) - len(digest) - 4)
+    return f"{names} {total} · {digest}"

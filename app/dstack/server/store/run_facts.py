@@ -1,0 +1,82 @@
+"""Reads what is told of a commit or of a run: whole lists at once, never a query per row."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from sqlmodel import Session, col, select
+
+from dstack.server.models import Attempt, JobRow, NotNeeded, Run, Tag, TagMove
+from dstack.server.models.run_facts import CommitFacts, RunFacts, TagFacts
+from dstack.server.store.artifacts import artifacts_of_runs
+from dstack.server.store.attempts import attempts_of_jobs
+from dstack.server.store.jobs import jobs_of_runs
+from dstack.server.store.runs import runs_by_id
+
+
+def facts_of_commit(session: Session, repo_id: int, sha: str) -> CommitFacts:
+    """Runs of working trees are not of the commit they were based on, and nobody's."""
+    runs = session.exec(
+        select(Run).where(Run.repo_id == repo_id, Run.sha == sha, Run.parent_sha == "").order_by(col(Run.id))
+    ).all()
+    not_needed = session.exec(
+        select(NotNeeded).where(NotNeeded.repo_id == repo_id, NotNeeded.sha == sha).order_by(col(NotNeeded.workflow))
+    ).all()
+    return CommitFacts(sha, facts_of_runs(session, runs), not_needed, _tags(session, repo_id, runs))
+
+
+def facts_of_runs(session: Session, runs: Sequence[Run]) -> list[RunFacts]:
+    """In the order given."""
+    others = runs_by_id(session, [n for run in runs for n in (run.base_run_id, run.adopted_id) if n is not None])
+    # A run that adopted another shows that one's artifacts as its own.
+    stored = defaultdict(list)
+    for artifact in artifacts_of_runs(session, [run.adopted_id or run.id or 0 for run in runs]):
+        stored[artifact.run_id].append(artifact)
+    jobs: dict[int, list[JobRow]] = defaultdict(list)
+    for job in jobs_of_runs(session, [run.id or 0 for run in runs]):
+        jobs[job.run_id].append(job)
+    attempts: dict[int, list[Attempt]] = defaultdict(list)
+    for attempt in attempts_of_jobs(session, [job.id or 0 for mine in jobs.values() for job in mine]):
+        attempts[attempt.job_id].append(attempt)
+    facts = []
+    for run in runs:
+        mine = [attempt for job in jobs[run.id or 0] for attempt in attempts[job.id or 0]]
+        waiting = (job.waits_for for job in jobs[run.id or 0] if job.waits_for and not job.state.is_final)
+        facts.append(
+            RunFacts(
+                run,
+                waits_for=next(waiting, ""),
+                runners=tuple(dict.fromkeys(a.runner_name for a in mine if not a.state.is_final)),
+                base=others.get(run.base_run_id or 0),
+                adopted=others.get(run.adopted_id or 0),
+                artifacts=tuple(stored[run.adopted_id or run.id or 0]),
+                attempts=tuple(attempt.id for attempt in mine),
+            )
+        )
+    return facts
+
+
+def _tags(session: Session, repo_id: int, runs: Sequence[Run]) -> list[TagFacts]:
+    """Where the tags that were ever moved to one of these runs stand now."""
+    ids = [run.id or 0 for run in runs]
+    if not ids:
+        return []
+    moved = session.exec(
+        select(TagMove.workflow, TagMove.name)
+        .where(col(TagMove.run_id).in_(ids))
+        .distinct()
+        .order_by(col(TagMove.workflow), col(TagMove.name))
+    ).all()
+    if not moved:
+        return []
+    workflows = {workflow for workflow, _ in moved}
+    rows = session.exec(select(Tag).where(Tag.repo_id == repo_id, col(Tag.workflow).in_(workflows))).all()
+    tags = {(tag.workflow, tag.name): tag for tag in rows}
+    carriers = runs_by_id(session, [tag.run_id for tag in tags.values()])
+    facts = []
+    for workflow, name in moved:
+        tag = tags.get((workflow, name))
+        run = carriers.get(tag.run_id) if tag is not None else None
+        facts.append(TagFacts(f"{workflow}:{name}", run.name if run else "", run.sha if run else ""))
+    return facts
