@@ -22,8 +22,8 @@ _EXAMPLES = """examples:
 
 Stopping: SIGTERM (or Ctrl-C) takes no new jobs and waits for the live ones; a second one stops those too.
 Every option may also be given as a variable, DSTACK_SERVER, DSTACK_TOKEN, DSTACK_RUNNER_NAME, DSTACK_RUNNER_DATA,
-DSTACK_RUNNER_GPUS, DSTACK_RUNNER_SLOTS, DSTACK_RUNNER_LABELS, DSTACK_RUNNER_ISOLATE, DSTACK_RUNNER_UIDS; options win,
-then variables, then what `config` stored.
+DSTACK_RUNNER_GPUS, DSTACK_RUNNER_SLOTS, DSTACK_RUNNER_LABELS, DSTACK_RUNNER_ISOLATE, DSTACK_RUNNER_UIDS,
+DSTACK_RUNNER_UNTRUSTED; options win, then variables, then what `config` stored.
 """
 _OPTIONS = (
     ("server", "URL", "address of the dstack server"),
@@ -35,7 +35,9 @@ _OPTIONS = (
     ("labels", "A,B", "labels that jobs may ask for"),
     ("isolate", "yes|no", "whether jobs run as users of their own, when started as root (default yes)"),
     ("uids", "FIRST-LAST", "the user ids jobs run as, when started as root"),
+    ("untrusted", "yes|no", "also take approved work of forks; only where jobs run as users of their own"),
 )
+_BARE = {"untrusted": "yes"}  # what an option means when it is given without a value
 
 
 def parser() -> argparse.ArgumentParser:
@@ -52,7 +54,8 @@ def parser() -> argparse.ArgumentParser:
     ):
         command = commands.add_parser(name, help=about, description=about)
         for option, metavar, text in _OPTIONS:
-            command.add_argument(f"--{option}", metavar=metavar, help=text)
+            bare = {"nargs": "?", "const": _BARE[option]} if option in _BARE else {}
+            command.add_argument(f"--{option}", metavar=metavar, help=text, **bare)  # type: ignore[arg-type]
         if name == "start":
             command.add_argument("--verbose", action="store_true", help="log more")
         if name == "status":
@@ -133,6 +136,7 @@ def status(flags: Mapping[str, str | None], env: Mapping[str, str], *, as_json: 
         "memory": capacity.memory,
         "slots": capacity.slots,
         "labels": list(capacity.labels),
+        "untrusted": chosen.untrusted,
         "devices": [{"id": d.id, "name": d.name, "memory": d.memory, "busy": d.busy} for d in capacity.devices],
     }
     if as_json:

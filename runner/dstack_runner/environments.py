@@ -121,8 +121,11 @@ class Environments:
         """Exact versions of everything asked for; from the record of an equal question where there is one."""
         settings = index_settings(wanted.env, variables_in(sources.options))
         question = _digest(
-            "resolve-1", interpreter.version, str(interpreter.executable), *sources.fingerprint, *_flat(settings)
-        )
+            "resolve-1", interpreter.version, str(interpreter.executable), *sources.fingerprint, *_flat(settings),
+            # Resolving may run the checkout's own build code, which could answer what it likes: strangers' answers
+            # are for their like.
+            *(() if wanted.trusted else ("untrusted", wanted.repo)),
+        )  # fmt: skip
         known = self._resolutions.find(question)
         if known and self._clock() - known[0] < RESOLUTION_S:
             return read_lock(known[1], sources.options)

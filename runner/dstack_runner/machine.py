@@ -50,6 +50,14 @@ class Machine:
         )
         if self._choice.users is None:
             log.warning("jobs are not isolated from one another: %s", self._choice.why_not)
+            if settings.untrusted:
+                log.error(
+                    "DSTACK_RUNNER_UNTRUSTED: this runner takes no untrusted work all the same, "
+                    "for it cannot give jobs a user of their own: %s",
+                    self._choice.why_not,
+                )
+        elif settings.untrusted:
+            log.info("this runner also takes untrusted work: approved pull requests of forks")
         self._probe = Probe(parse_gpus(settings.gpus))
         self.kit = Kit(
             settings.server,
@@ -73,7 +81,13 @@ class Machine:
 
     def capacity(self, lent: Collection[str]) -> Capacity:
         settings = self._settings
-        return self._probe.capacity(slots=settings.slots, labels=settings.labels, isolated=self.is_isolated, lent=lent)
+        return self._probe.capacity(
+            slots=settings.slots,
+            labels=settings.labels,
+            isolated=self.is_isolated,
+            untrusted=settings.untrusted and self.is_isolated,
+            lent=lent,
+        )
 
     @contextlib.contextmanager
     def user(self) -> Iterator[JobUser | None]:

@@ -33,10 +33,16 @@ class Probe:
         self.memory = memory()
 
     def capacity(
-        self, *, slots: int = 1, labels: tuple[str, ...] = (), isolated: bool = False, lent: Collection[str] = ()
+        self,
+        *,
+        slots: int = 1,
+        labels: tuple[str, ...] = (),
+        isolated: bool = False,
+        untrusted: bool = False,
+        lent: Collection[str] = (),
     ) -> Capacity:
         """`lent` are the GPUs that jobs of this runner have now: whoever uses those is no stranger."""
-        return Capacity(self.cpu, self.memory, self.devices(lent), slots, labels, isolated)
+        return Capacity(self.cpu, self.memory, self.devices(lent), slots, labels, isolated, untrusted)
 
     def devices(self, lent: Collection[str] = ()) -> tuple[Device, ...]:
         """Every GPU ever seen since the start: one that vanished or does not answer stays, as busy, with the reason."""

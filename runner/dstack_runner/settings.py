@@ -16,7 +16,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=/-]{0,62}")
 DEFAULT_SLOTS = 4
 MAX_SLOTS = 256
-STORED = ("server", "token", "name", "data", "gpus", "slots", "labels", "isolate", "uids")
+STORED = ("server", "token", "name", "data", "gpus", "slots", "labels", "isolate", "uids", "untrusted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,7 @@ class Settings:
     offline_limit_s: float = 24 * 3600.0
     isolate: bool = True  # where the machine allows it; False runs jobs as the runner's own user
     uids: str = ""  # the range of job users, "61000-61063"; empty means the default
+    untrusted: bool = False  # also takes jobs of approved pull requests of forks, where jobs are isolated
     environments_bytes: int = 50 * 1024**3
     blobs_bytes: int = 100 * 1024**3
 
@@ -100,6 +101,7 @@ def resolve(flags: Mapping[str, str | None], env: Mapping[str, str], stored: Map
         labels=check_labels(value("labels", "DSTACK_RUNNER_LABELS")),
         isolate=check_isolate(value("isolate", "DSTACK_RUNNER_ISOLATE")),
         uids=value("uids", "DSTACK_RUNNER_UIDS"),
+        untrusted=check_untrusted(value("untrusted", "DSTACK_RUNNER_UNTRUSTED")),
     )
 
 
@@ -128,6 +130,12 @@ def check_isolate(text: str) -> bool:
     if text not in ("", "yes", "no"):
         raise Invalid(f"isolate: found {text!r}, expected yes or no")
     return text != "no"
+
+
+def check_untrusted(text: str) -> bool:
+    if text not in ("", "1", "0", "yes", "no"):
+        raise Invalid(f"untrusted: found {text!r}, expected yes or no")
+    return text in ("1", "yes")
 
 
 def check_labels(text: str) -> tuple[str, ...]:

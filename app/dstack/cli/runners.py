@@ -33,11 +33,14 @@ def main(args: argparse.Namespace) -> int:
             quantities.size(runner["memory"]),
             devices(runner),
             " ".join(runner["labels"]),
+            "yes" if runner.get("untrusted") else "no",
             quantities.ago(runner["last_seen_at"], now),
         ]
         for runner in runners
     ]
-    output.print_listing(args, runners, ["RUNNER", "STATE", "JOBS", "CPU", "MEMORY", "GPUS", "LABELS", "SEEN"], rows)
+    output.print_listing(
+        args, runners, ["RUNNER", "STATE", "JOBS", "CPU", "MEMORY", "GPUS", "LABELS", "UNTRUSTED", "SEEN"], rows
+    )
     return 0
 
 

@@ -63,6 +63,12 @@ class Capacity:
     slots: int = 1
     labels: tuple[str, ...] = ()
     isolated: bool = False  # jobs run under a user of their own
+    untrusted: bool = False  # it takes jobs of strangers too (approved pull requests of forks)
+
+    @property
+    def takes_untrusted(self) -> bool:
+        """Without users of their own such jobs could reach into the runner and into those that come after them."""
+        return self.untrusted and self.isolated
 
 
 @dataclass(frozen=True, slots=True)

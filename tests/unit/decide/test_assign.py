@@ -73,6 +73,40 @@ def test_names_match_as_a_part_in_any_case_and_memory_is_a_minimum() -> None:
     assert assign([QueuedJob(1, wanted)], [small, large]) == [Placement(1, 2, ("g0",))]
 
 
+NO_TAKER = (
+    "needs a runner that takes untrusted work (DSTACK_RUNNER_UNTRUSTED=1) and gives jobs a user of their own; "
+    "none is online"
+)
+
+
+@pytest.mark.parametrize(
+    ("isolated", "untrusted", "decision"),
+    [
+        (False, False, Wait(1, NO_TAKER)),
+        (True, False, Wait(1, NO_TAKER)),
+        (False, True, Wait(1, NO_TAKER)),  # whatever a runner says of itself
+        (True, True, Placement(1, 1, ())),
+    ],
+)
+def test_a_strangers_job_goes_only_where_both_hold(isolated: bool, untrusted: bool, decision: object) -> None:
+    runner = machine(isolated=isolated, untrusted=untrusted)
+    assert assign([QueuedJob(1, need(), trusted=False), QueuedJob(2, need())], [runner]) == [
+        decision,
+        Placement(2, 1, ()),  # a trusted one may run on any
+    ]
+
+
+def test_a_stranger_waits_for_its_runner_in_the_usual_words() -> None:
+    taker = machine(1, slots=1, isolated=True, untrusted=True)
+    queue = [QueuedJob(1, need(), trusted=False), QueuedJob(2, need(), trusted=False), QueuedJob(3, need())]
+    assert assign(queue, [taker, machine(2, slots=1)])[:2] == [
+        Placement(1, 1, ()),
+        Wait(2, "waits for a free slot on m1"),  # that of m2 is not for it
+    ]
+    machines = [machine(1, devices=gpus(1)), machine(2, isolated=True, untrusted=True)]
+    assert explain_wait(need(1), machines, trusted=False) == "needs 1 GPU; the largest runner has none"
+
+
 @pytest.mark.parametrize(
     ("needs", "machines", "why"),
     [

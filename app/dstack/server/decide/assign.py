@@ -13,11 +13,13 @@ _GB = 1024**3
 
 @dataclass(frozen=True, slots=True)
 class QueuedJob:
-    """A job in queue order. `without_gpus` is what to type to run it without any, where that is known."""
+    """A job in queue order. `without_gpus` is what to type to run it without any, where that is known. One that is not
+    `trusted` goes only to a machine that takes such work."""
 
     id: int
     needs: Resources
     without_gpus: str = ""
+    trusted: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +84,16 @@ def assign(queue: Sequence[QueuedJob], machines: Sequence[Machine]) -> list[Plac
     usable = [m for m in machines if m.online and not m.draining]
     decisions: list[Placement | Wait] = []
     # Most of a long queue asks for the same: once a kind of need fits nowhere, it fits nowhere for the rest.
-    refused: dict[Resources, str] = {}
+    refused: dict[tuple[Resources, bool], str] = {}
     for job in queue:
-        fits = [m for m in usable if _fits_now(m, job.needs)] if job.needs not in refused else []
+        kind = (job.needs, job.trusted)
+        fits = (
+            [m for m in usable if _may_take(m, job.trusted) and _fits_now(m, job.needs)] if kind not in refused else []
+        )
         if not fits:
-            if job.needs not in refused:
-                refused[job.needs] = explain_wait(job.needs, machines)
-            decisions.append(Wait(job.id, refused[job.needs] + _how_without(job, machines)))
+            if kind not in refused:
+                refused[kind] = explain_wait(job.needs, machines, trusted=job.trusted)
+            decisions.append(Wait(job.id, refused[kind] + _how_without(job, machines)))
             continue
         best = min(fits, key=lambda m: (len(m.capacity.devices), -m.free_slots, m.id))
         devices = tuple(d.id for d in best.free_devices(job.needs.gpu)[: job.needs.gpu.count])
@@ -107,11 +112,17 @@ def _how_without(job: QueuedJob, machines: Sequence[Machine]) -> str:
     return f"; to run without: {job.without_gpus}"
 
 
-def explain_wait(needs: Resources, machines: Sequence[Machine]) -> str:
+def explain_wait(needs: Resources, machines: Sequence[Machine], *, trusted: bool = True) -> str:
     """What a job with these needs waits for, in words, the nearest obstacle first."""
     online = [m for m in machines if m.online]
     if not online:
         return "no runner is online; start one with `dstack-runner start`"
+    online = [m for m in online if _may_take(m, trusted)]
+    if not online:
+        return (
+            "needs a runner that takes untrusted work (DSTACK_RUNNER_UNTRUSTED=1) and gives jobs a user of their own; "
+            "none is online"
+        )
     able = [m for m in online if _could_ever_fit(m, needs)]
     if not able:
         return _never(needs, online)
@@ -140,6 +151,10 @@ def _never(needs: Resources, online: Sequence[Machine]) -> str:
     if needs.cpu and needs.cpu > (cores := max(m.capacity.cpu for m in online)):
         return f"needs {needs.cpu} CPU cores; the largest runner has {cores}"
     return "no single runner has all that it needs together"
+
+
+def _may_take(machine: Machine, trusted: bool) -> bool:
+    return trusted or machine.capacity.takes_untrusted
 
 
 def _could_ever_fit(machine: Machine, needs: Resources) -> bool:

@@ -44,6 +44,8 @@ def accept_offer(
         if offer.runner_id != runner.id:
             raise NotFound("there is no such attempt")
         job = job_by_id(session, offer.job_id)
+        if not (run_by_id(session, job.run_id).trusted or runner.read_capacity().takes_untrusted):
+            raise LeaseLost("this runner takes no untrusted work any more", "Poll for another.")
         job.attempts += 1
         attempt = Attempt(
             id=attempt_id,

@@ -52,7 +52,8 @@ def _say_why(session: Session, queued: Queued, why: str) -> None:
 
 def _queued(session: Session, job: Queued) -> QueuedJob:
     needs = from_dict(Job, job.spec).resources
-    return QueuedJob(job.id, needs, _without_gpus(session, job, needs.gpu.count) if needs.gpu.count else "")
+    without = _without_gpus(session, job, needs.gpu.count) if needs.gpu.count else ""
+    return QueuedJob(job.id, needs, without, job.trusted)
 
 
 def _without_gpus(session: Session, job: Queued, count: int) -> str:

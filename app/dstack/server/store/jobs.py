@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from dstack.server.models import JobRow
+from dstack.server.models import JobRow, Run
 from dstack.wire.states import JobState
 
 
@@ -38,16 +38,20 @@ class Queued:
     run_id: int
     spec: dict[str, Any]
     waits_for: str
+    trusted: bool
 
 
 def jobs_queued(session: Session, now: float) -> Sequence[Queued]:
     """Jobs ready for a machine, in queue order: a retried job keeps its place, so it is ahead of newer ones."""
     rows = session.exec(
-        select(JobRow.id, JobRow.run_id, JobRow.spec, JobRow.waits_for)
+        select(JobRow.id, JobRow.run_id, JobRow.spec, JobRow.waits_for, Run.trusted)  # type: ignore[call-overload]
+        .join(Run, col(Run.id) == JobRow.run_id)
         .where(
             JobRow.state == JobState.QUEUED,
             col(JobRow.not_before).is_(None) | (col(JobRow.not_before) <= now),
         )
         .order_by(col(JobRow.queued_at), col(JobRow.id))
     ).all()
-    return [Queued(job_id or 0, run_id, dict(spec), waits_for) for job_id, run_id, spec, waits_for in rows]
+    return [
+        Queued(job_id or 0, run_id, dict(spec), waits_for, trusted) for job_id, run_id, spec, waits_for, trusted in rows
+    ]

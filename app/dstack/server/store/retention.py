@@ -19,6 +19,7 @@ from dstack.server.models import (
     RunNeed,
     Tag,
     TagMove,
+    Upload,
 )
 from dstack.server.models.delivery import DeliveryState
 from dstack.wire.states import FINAL_STATES
@@ -48,6 +49,8 @@ def prunable_runs(session: Session, before: float, *, below: int | None, gone: S
     uses = session.exec(
         select(RunInput.run_id, RunInput.source_id).where(col(RunInput.source_id).in_([run.id for run in old]))
     ).all()
+    adopters = select(Run.id, Run.adopted_id).where(col(Run.adopted_id).in_([run.id for run in old]))
+    uses = [*uses, *session.exec(adopters).all()]
     going = {run.id for run in old}
     while sources := {source for user, source in uses if source in going and user not in going and user not in gone}:
         going -= sources
@@ -70,6 +73,7 @@ def delete_runs(session: Session, run_ids: Sequence[int]) -> None:
     jobs = select(JobRow.id).where(col(JobRow.run_id).in_(run_ids))
     attempts = select(Attempt.id).where(col(Attempt.job_id).in_(jobs))
     session.exec(delete(Metric).where(col(Metric.attempt_id).in_(attempts)))
+    session.exec(delete(Upload).where(col(Upload.attempt_id).in_(attempts)))
     session.exec(delete(Artifact).where(col(Artifact.run_id).in_(run_ids)))
     session.exec(delete(Attempt).where(col(Attempt.job_id).in_(jobs)))
     session.exec(delete(JobRow).where(col(JobRow.run_id).in_(run_ids)))

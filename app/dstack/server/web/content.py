@@ -7,7 +7,8 @@ hashed and written in a thread, the next comes in, so the event loop never waits
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+import hashlib
+from collections.abc import AsyncIterator, Callable, Iterator, Set
 from contextlib import aclosing
 from urllib.parse import quote
 
@@ -63,11 +64,17 @@ async def put_log(
     return JSONResponse({"size": size})
 
 
-async def put_blob(request: Request, digest: str, objects: Objects) -> Response:
-    """Store one blob; answers `{"size": N}`. One that is there already is taken as read."""
+async def put_blob(request: Request, digest: str, objects: Objects, *, proves: bool = False) -> Response:
+    """Store one blob; answers `{"size": N}`. One that is there already is taken as read, unless the sender `proves` by
+    its bytes to have it: other bytes are refused then as if nobody had sent it before."""
     length = _length(request, MAX_BLOB_BYTES)
     if not await run_in_threadpool(objects.missing, (digest,)):
-        await _take(request, lambda piece: None)
+        said = hashlib.sha256()
+        await _take(request, said.update if proves else lambda piece: None)
+        if proves and said.hexdigest() != digest:
+            raise Invalid(
+                f"the bytes of blob {digest} have another digest", "it changed while it was sent; save it again"
+            )
         return JSONResponse({"size": length})
     writer = await run_in_threadpool(objects.writer, digest, length)
     try:
@@ -78,15 +85,20 @@ async def put_blob(request: Request, digest: str, objects: Objects) -> Response:
     return JSONResponse({"size": length})
 
 
-async def put_pack(request: Request, objects: Objects) -> Response:
-    """Store a pack of small blobs, all or none; answers `{"blobs": N}`, how many it had."""
+async def put_pack(
+    request: Request, objects: Objects, on_stored: Callable[[list[str]], object] = lambda digests: None
+) -> Response:
+    """Store a pack of small blobs, all or none; answers `{"blobs": N}`, how many it had. `on_stored` is told of their
+    digests, each checked against its bytes."""
     _length(request, MAX_PACK_BYTES)
     reader = PackReader()
     writer = await run_in_threadpool(objects.pack_writer)
+    digests: list[str] = []
 
     def add(piece: bytes) -> None:
         for digest, data in reader.feed(piece):
             writer.add(digest, data)
+            digests.append(digest)
 
     try:
         await _take(request, add)
@@ -94,14 +106,23 @@ async def put_pack(request: Request, objects: Objects) -> Response:
         await run_in_threadpool(writer.commit)
     finally:
         await run_in_threadpool(writer.abort)
+    await run_in_threadpool(on_stored, digests)
     return JSONResponse({"blobs": count})
 
 
-async def missing(request: Request, objects: Objects) -> Response:
-    """Which of the digests of a `BlobQuery` the store lacks: `BlobsMissing`."""
+async def missing(request: Request, objects: Objects, may_know: Callable[[], Set[str]] | None = None) -> Response:
+    """Which of the digests of a `BlobQuery` the store lacks: `BlobsMissing`. Whoever `may_know` of some alone is told
+    that all others are missing."""
     query = await read_query(request)
-    lacking = await run_in_threadpool(objects.missing, query.digests)
-    return JSONResponse(to_dict(BlobsMissing(tuple(lacking))))
+
+    def ask() -> list[str]:
+        if may_know is None:
+            return objects.missing(query.digests)
+        known = may_know()
+        lacking = set(objects.missing([digest for digest in query.digests if digest in known]))
+        return [digest for digest in query.digests if digest not in known or digest in lacking]
+
+    return JSONResponse(to_dict(BlobsMissing(tuple(await run_in_threadpool(ask)))))
 
 
 async def get_manifest(request: Request, digest: str, objects: Objects) -> Response:

@@ -250,7 +250,7 @@ class StoreActions:
     def restart_run(self, viewer: str, name: str) -> str:
         wiring = self._wiring
         run = wiring.db.write(lambda s: restart_run(s, find_run(s, name), by=viewer, clock=wiring.clock))
-        wiring.git.keep_all(str(run.repo_id), {run.name: run.sha})
+        wiring.git.keep_all(run.git_id, {run.name: run.sha})
         return run.name
 
 

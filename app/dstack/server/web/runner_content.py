@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
+
 from sqlmodel import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -13,7 +15,8 @@ from dstack.server.models import Attempt
 from dstack.server.services.save_artifact import record_artifact
 from dstack.server.store.artifacts import artifacts_of_runs
 from dstack.server.store.jobs import job_by_id
-from dstack.server.store.runs import inputs_of_run
+from dstack.server.store.runs import inputs_of_run, run_by_id
+from dstack.server.store.uploads import note_uploads, uploads_of
 from dstack.server.web import content
 from dstack.server.web.access import Audience
 from dstack.server.web.manifests import Kept
@@ -31,6 +34,21 @@ def _check_lease(call: Call) -> str:
     return call.wiring.db.read(lambda s: held(s, call)).id
 
 
+def _attempt(call: Call) -> tuple[Attempt, bool]:
+    """The same, and whether its run is trusted."""
+
+    def query(session: Session) -> tuple[Attempt, bool]:
+        attempt = held(session, call)
+        return attempt, run_by_id(session, job_by_id(session, attempt.job_id).run_id).trusted
+
+    return call.wiring.db.read(query)
+
+
+def _held(call: Call, attempt: Attempt) -> Set[str]:
+    """The blobs that an untrusted attempt has sent, or was given as inputs."""
+    return call.wiring.db.read(lambda s: uploads_of(s, attempt.id)) | _inputs(call, attempt)
+
+
 @operations.add("PUT", _ATTEMPT + "/log", Audience.RUNNER, queries=("offset",), is_paced=False)
 async def put_log(call: Call) -> Response:
     """Appends the body to the log at `offset`."""
@@ -42,23 +60,31 @@ async def put_log(call: Call) -> Response:
 
 @operations.add("POST", _ATTEMPT + "/blobs/missing", Audience.RUNNER, gives=BlobsMissing)
 async def missing(call: Call) -> Response:
-    """Which of these blobs the store lacks."""
-    _check_lease(call)
-    return await content.missing(call.request, call.wiring.objects)
+    """Which of these blobs the store lacks; to an untrusted attempt, all are but those it has sent or been given."""
+    attempt, trusted = _attempt(call)
+    return await content.missing(call.request, call.wiring.objects, None if trusted else lambda: _held(call, attempt))
 
 
 @operations.add("PUT", _ATTEMPT + "/blobs/{digest}", Audience.RUNNER, is_paced=False)
 async def put_blob(call: Call) -> Response:
     """Stores one blob."""
-    _check_lease(call)
-    return await content.put_blob(call.request, call.path("digest"), call.wiring.objects)
+    (attempt, trusted), digest = _attempt(call), call.path("digest")
+    answer = await content.put_blob(call.request, digest, call.wiring.objects, proves=not trusted)
+    if not trusted:
+        await call.wiring.db.write_async(lambda s: note_uploads(s, attempt.id, (digest,)))
+    return answer
 
 
 @operations.add("PUT", _ATTEMPT + "/packs", Audience.RUNNER, is_paced=False)
 async def put_pack(call: Call) -> Response:
     """Stores many small blobs."""
-    _check_lease(call)
-    return await content.put_pack(call.request, call.wiring.objects)
+    attempt, trusted = _attempt(call)
+
+    def note(digests: list[str]) -> None:
+        if not trusted:
+            call.wiring.db.write(lambda s: note_uploads(s, attempt.id, digests))
+
+    return await content.put_pack(call.request, call.wiring.objects, note)
 
 
 @operations.add(
@@ -83,7 +109,11 @@ def _store_manifest(call: Call, body: SaveArtifact) -> Manifest:
     objects, data = call.wiring.objects, body.manifest.encode()
     manifest = decode_manifest(data)
     digests = {entry.digest: entry.size for entry in manifest.files if entry.target is None}
-    if lacking := objects.missing(digests):
+    attempt, trusted = _attempt(call)
+    # A digest may be read where anybody reads, and must not open its content: a stranger names only what it had.
+    known = digests.keys() if trusted else _held(call, attempt)
+    lacking = [digest for digest in digests if digest not in known]
+    if lacking := lacking or objects.missing(digests):
         raise Invalid(
             f"the store lacks {len(lacking)} blobs of this artifact", "Ask for the missing ones and send them."
         )
@@ -121,9 +151,12 @@ _readable: Kept[frozenset[str]] = Kept(len, 200_000, keeps_latest=True)
 def _check_inputs(call: Call, digests: tuple[str, ...]) -> None:
     """Raises NotFound for anything but the inputs of this attempt: they are all it may read."""
     attempt = call.wiring.db.read(lambda s: held(s, call))
-    allowed = _readable.get(attempt.id, lambda: _input_digests(call, attempt))
-    if not allowed.issuperset(digests):
+    if not _inputs(call, attempt).issuperset(digests):
         raise NotFound("that is not an input of this job")
+
+
+def _inputs(call: Call, attempt: Attempt) -> frozenset[str]:
+    return _readable.get(attempt.id, lambda: _input_digests(call, attempt))
 
 
 def _input_digests(call: Call, attempt: Attempt) -> frozenset[str]:

@@ -157,7 +157,7 @@ async def restart(call: Call) -> RunPage:
         return run, RunPage([view_run(session, run)])
 
     run, page = await wiring.db.write_async(unit)
-    await asyncio.to_thread(wiring.git.keep_all, str(run.repo_id), {run.name: run.sha})
+    await asyncio.to_thread(wiring.git.keep_all, run.git_id, {run.name: run.sha})
     return page
 
 
