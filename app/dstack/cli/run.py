@@ -64,6 +64,7 @@ def make_request(asked: RunWords, shipment: Shipment, repo: str, key: str) -> Js
         "provider": asked.provider,
         "options": asked.options,
         "idempotency_key": key,
+        "fresh": asked.settings.fresh,
     }
 
 

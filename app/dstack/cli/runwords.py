@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from dstack.cli import connection, quantities
 from dstack.errors import Usage
-from dstack.language.flags import add_var, add_variables, read_pairs, read_variables
+from dstack.language.flags import add_fresh, add_var, add_variables, read_pairs, read_variables
 
 SHORT_HELP = "run a workflow, or a provider, on the working tree as it is"
 PROVIDERS = ("python", "bash")
@@ -46,6 +46,7 @@ def own_parser(target: str = "") -> argparse.ArgumentParser:
     )
     parser.add_argument("-d", "--detach", action="store_true", help="print the run's name and leave it to itself")
     parser.add_argument("--dry-run", action="store_true", help="say what would run, and send nothing")
+    add_fresh(parser)
     add_var(parser)
     parser.add_argument("--repo", default="", help="OWNER/NAME on the server (default: by the remote dstack or origin)")
     parser.add_argument("--max-upload", type=_size, metavar="SIZE", help="limit of what is sent (default 200MB)")

@@ -66,6 +66,10 @@ class RunView:
     better: str = "higher"  # which way it should go: `higher` or `lower`
     previous_metrics: dict[str, float] = field(default_factory=dict)  # of the workflow's last succeeded run before
     parent: str = ""  # of a working-tree run: the commit the tree was on
+    pull_request: int | None = None
+    base_run: str | None = None  # what metrics and gate are compared with
+    verdict_why: str = ""
+    same_as: str | None = None  # the run that did the same work, whose result this one has
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,8 @@ class RunPage:
 class RunRequest:
     """Start a workflow by hand. `sha` must be in the repo already (the CLI pushes it to a hidden ref). Either
     `workflow` names an entry of the file at that commit, or `provider` with `options` runs one without an entry.
-    `parent` is the commit a working tree was on (its note goes there). The same `idempotency_key` answers with the
+    `parent` is the commit a working tree was on (its note goes there). `fresh` does work again that an equal run has
+    done. The same `idempotency_key` answers with the
     same group."""
 
     repo: str
@@ -90,6 +95,7 @@ class RunRequest:
     provider: str = ""
     options: dict[str, object] = field(default_factory=dict)
     idempotency_key: str = ""
+    fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +192,7 @@ class RunnerView:
     last_seen_at: str
     version: str
     isolated: bool
+    untrusted: bool = False  # takes approved work of forks
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from dstack.language import (
     resolve,
 )
 from dstack.providers import jobs_for, provider_job
+from dstack.server.decide.work_key import work_key
 from dstack.wire.job import Job
 from dstack.wire.states import Trigger
 
@@ -117,6 +118,9 @@ class Occasion:
     schedule_time: str = ""
     is_working_tree: bool = False  # a commit made of uncommitted changes: no automatic tag for it
     providers: Mapping[ProviderRef, ProviderSource] = field(default_factory=dict)
+    trees: Mapping[tuple[str, ...], str] = field(
+        default_factory=dict
+    )  # `paths` of a workflow -> digest of what they name
     wheel: str = ""  # a requirement line for this version of dstack, for custom providers
     pull_request: int | None = None
     base_branch: str = ""  # of a pull request: where it goes to
@@ -187,8 +191,24 @@ def plan_run(
         cancel_running=bool(resolved.concurrency and resolved.concurrency.cancel_running),
         is_clean=occasion.trigger in CLEAN_TRIGGERS and not overrides and not occasion.is_working_tree,
         gate=workflow.gate,
+        work_key=_work_key(workflow, overrides, occasion, project, source),
         key=f"{occasion.key}:{workflow.name}" if occasion.key else None,
     )
+
+
+def _work_key(
+    workflow: Workflow,
+    overrides: Mapping[str, str],
+    occasion: Occasion,
+    project: Project | None,
+    source: ProviderSource | None,
+) -> str:
+    tree = occasion.trees.get(workflow.paths, "")
+    if not tree:
+        return ""
+    context = Context(run_name="", repo=occasion.repo, sha=occasion.sha, branch=occasion.branch, trigger="")
+    jobs = _jobs(resolve(workflow, overrides, context), project, source, occasion.wheel)
+    return work_key(workflow.name, jobs, tree, source.sha if source else "")
 
 
 def _jobs(resolved: Resolved, project: Project | None, source: ProviderSource | None, wheel: str) -> tuple[Job, ...]:

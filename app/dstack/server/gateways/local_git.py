@@ -248,6 +248,10 @@ class LocalGit:
 
     # How git is asked
 
+    def ask(self, repo_id: str, argv: Sequence[str]) -> bytes:
+        """The standard output of one git command in the repository, for the questions of other files. Raises GitFailed."""
+        return self._git(repo_id, argv)
+
     def _open(self, repo_id: str) -> Path:
         if not self.exists(repo_id):
             raise NotFound("there is no such repository on this server", "push to it to make it")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from sqlmodel import Session
 
 from dstack.errors import DstackError, Invalid
 from dstack.providers import ad_hoc
 from dstack.server.decide.plan import GroupPlan, Occasion, RunPlan, plan_run, plan_runs
-from dstack.server.handlers.provider_sources import find_providers
 from dstack.server.handlers.registry import handles
+from dstack.server.handlers.sources import with_sources
 from dstack.server.handlers.start_runs import group_of, read_project_at, write_groups
 from dstack.server.models import Delivery, Repo, Run
 from dstack.server.models.delivery import DeliveryState
@@ -35,6 +33,7 @@ def handle_manual(wiring: Wiring, delivery: Delivery) -> None:
         default_branch=wiring.git.default_branch(str(repo.id)),
         trigger=Trigger.MANUAL,
         is_working_tree=bool(request.parent),
+        fresh=request.fresh,
         wheel=wheel_requirement(wiring.settings.public_url),
     )
 
@@ -68,5 +67,5 @@ def _plan(wiring: Wiring, repo: Repo, request: RunRequest, occasion: Occasion) -
             f"there is no workflow {request.workflow!r} in this commit",
             f"It has: {', '.join(sorted(project.workflows)) or 'none'}.",
         )
-    occasion = replace(occasion, providers=find_providers(wiring, project, [request.workflow]))
+    occasion = with_sources(wiring, repo, project, [request.workflow], occasion)
     return plan_runs(project, [request.workflow], request.variables, occasion, wiring.clock.new_name)

@@ -10,7 +10,7 @@ from sqlmodel import Session
 from dstack.errors import ConfigProblems
 from dstack.language import FILES, Event, Project, read_project, select
 from dstack.server.decide.plan import GroupPlan, Occasion, RunPlan, plan_runs
-from dstack.server.handlers.provider_sources import find_providers
+from dstack.server.handlers.sources import with_sources
 from dstack.server.models import Delivery, Repo, Run
 from dstack.server.services.create_group import NameTaken, create_group
 from dstack.server.wiring import Wiring
@@ -52,7 +52,7 @@ def plan_event(
     starts = [selection.workflow for selection in chosen if selection.starts]
     if not starts:
         return Outcome(None, "; ".join(f"{s.workflow}: {s.why}" for s in chosen))
-    occasion = replace(occasion, providers=find_providers(wiring, project, starts))
+    occasion = with_sources(wiring, repo, project, starts, occasion)
     draw = wiring.clock.new_name
     runs = plan_runs(project, starts, variables or {}, occasion, draw, only_declared=True)
     return Outcome(group_of(wiring, repo, delivery, occasion, runs))

@@ -17,7 +17,10 @@ class Run(SQLModel, table=True):
     variables, tree of its paths, inputs), and a run that adopts the result of another names it in `adopted_id`."""
 
     __tablename__ = "runs"
-    __table_args__ = (Index("runs_by_workflow", "repo_id", "workflow", "state"),)
+    __table_args__ = (
+        Index("runs_by_workflow", "repo_id", "workflow", "state"),
+        Index("runs_at_commits", "repo_id", "workflow", "sha"),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True)
@@ -61,6 +64,11 @@ class Run(SQLModel, table=True):
     created_at: float
     started_at: float | None = None
     finished_at: float | None = None
+
+    @property
+    def result_id(self) -> int:
+        """The run that has the log and the artifacts."""
+        return self.adopted_id or self.id or 0
 
     @property
     def git_id(self) -> str:

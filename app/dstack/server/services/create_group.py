@@ -9,20 +9,24 @@ from dstack.server.bus import QUEUE
 from dstack.server.decide.plan import GroupPlan, NeedInput, RunPlan, TagInput
 from dstack.server.decide.states import Event
 from dstack.server.decide.trust import turn_group
+from dstack.server.decide.work_key import input_of_tag, with_inputs
 from dstack.server.models import Group, JobRow, Repo, Run, RunInput, RunNeed
 from dstack.server.store.approvals import held_runs_of_pull
+from dstack.server.store.artifacts import artifacts_of_runs
 from dstack.server.store.database import wake
 from dstack.server.store.github import pull_by_number
 from dstack.server.store.jobs import jobs_of_run
 from dstack.server.store.repos import repo_by_name
 from dstack.server.store.runs import (
     group_by_name,
+    inputs_of_run,
     open_runs_of_concurrency_group,
     run_by_key,
     run_by_name,
     runs_needed_by,
 )
 from dstack.server.store.tags import tag_by_name
+from dstack.server.transitions.adopt import adopt_equal
 from dstack.server.transitions.approvals import take_approval
 from dstack.server.transitions.jobs import move_job, stop_job
 from dstack.server.transitions.release import release_or_wait
@@ -63,6 +67,7 @@ def create_group(session: Session, plan: GroupPlan, now: float) -> list[Run]:
         elif missing is not None:
             _fail(session, run, Reason.NO_SUCH_TAG, _no_such_tag(missing), now)
         else:
+            _take_over(session, run, run_plan, plan, made | earlier, now)
             _supersede(session, run, run_plan, now)
             _supersede_held(session, run, now)
             release_or_wait(session, run, now)
@@ -125,8 +130,9 @@ def _resolve_inputs(session: Session, repo: Repo, run: Run, run_plan: RunPlan, m
     """Record edges and inputs; answer the first tag that does not exist."""
     for position, wanted in enumerate(run_plan.inputs):
         if isinstance(wanted, NeedInput):
-            source = made[wanted.workflow].id or 0
-            session.add(RunNeed(run_id=run.id or 0, needs_id=source))
+            needed = made[wanted.workflow]
+            session.add(RunNeed(run_id=run.id or 0, needs_id=needed.id or 0))
+            source = needed.result_id
             label = ""
         else:
             found = _find_tag(session, repo, wanted)
@@ -140,6 +146,24 @@ def _resolve_inputs(session: Session, repo: Repo, run: Run, run_plan: RunPlan, m
         )
     session.flush()
     return None
+
+
+def _take_over(
+    session: Session, run: Run, run_plan: RunPlan, plan: GroupPlan, group: dict[str, Run], now: float
+) -> None:
+    """Complete the work key, and adopt an equal run unless the work is wanted anew."""
+    tagged = {row.tag: row.source_id for row in inputs_of_run(session, run.id or 0) if row.tag}
+    inputs = []
+    for wanted in run_plan.inputs:
+        if isinstance(wanted, NeedInput):
+            inputs.append(group[wanted.workflow].work_key)
+        else:
+            stored = artifacts_of_runs(session, [tagged[wanted.label]]) if wanted.label in tagged else []
+            inputs.append(input_of_tag(wanted.label, [(artifact.path, artifact.digest) for artifact in stored]))
+    run.work_key = with_inputs(run_plan.work_key, inputs)
+    session.add(run)
+    if not plan.fresh:
+        adopt_equal(session, run, now)
 
 
 def _find_tag(session: Session, repo: Repo, wanted: TagInput) -> int | None:
@@ -171,7 +195,7 @@ def _supersede(session: Session, run: Run, run_plan: RunPlan, now: float) -> Non
         return
     needed = {needed.id for needed in runs_needed_by(session, run.id or 0)}
     for older in open_runs_of_concurrency_group(session, run.repo_id, run.concurrency_group):
-        if older.group_id == run.group_id or older.id in needed:
+        if older.group_id == run.group_id or older.id in needed or older.id == run.adopted_id:
             continue
         jobs = jobs_of_run(session, older.id or 0)
         started = any(job.state.is_live for job in jobs)

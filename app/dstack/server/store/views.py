@@ -31,11 +31,12 @@ def view_runs(session: Session, runs: Sequence[Run]) -> list[RunView]:
     """Views in the order given."""
     ids = [run.id or 0 for run in runs]
     jobs: dict[int, list[JobRow]] = defaultdict(list)
-    for job in jobs_of_runs(session, ids):
+    done_by = {run.result_id for run in runs}  # a run that adopted another shows the jobs that did the work
+    for job in jobs_of_runs(session, [*ids, *(done_by - set(ids))]):
         jobs[job.run_id].append(job)
     attempts = {a.job_id: a for a in attempts_of_jobs(session, [j.id or 0 for row in jobs.values() for j in row])}
     artifacts: dict[int, list[Artifact]] = defaultdict(list)
-    for artifact in artifacts_of_runs(session, ids):
+    for artifact in artifacts_of_runs(session, list(done_by)):
         artifacts[artifact.job_id].append(artifact)
     tags: dict[int, list[str]] = defaultdict(list)
     for tag in tags_of_runs(session, ids):
@@ -43,6 +44,7 @@ def view_runs(session: Session, runs: Sequence[Run]) -> list[RunView]:
     needs = needs_of_runs(session, ids)
     previous = previous_successes(session, runs)
     needed = runs_by_id(session, [n for edges in needs.values() for n in edges])
+    others = runs_by_id(session, [i for run in runs for i in (run.base_run_id, run.adopted_id) if i is not None])
     groups = _names(session, Group, [run.group_id for run in runs])
     repos = {r.id: r.full_name for r in session.exec(select(Repo)).all()}
     return [
@@ -65,11 +67,15 @@ def view_runs(session: Session, runs: Sequence[Run]) -> list[RunView]:
             started_at=iso_or_none(run.started_at),
             finished_at=iso_or_none(run.finished_at),
             restarted_from=run.restarted_from,
-            jobs=[_view_job(job, attempts.get(job.id or 0), artifacts[job.id or 0]) for job in jobs[run.id or 0]],
+            jobs=[_view_job(job, attempts.get(job.id or 0), artifacts[job.id or 0]) for job in jobs[run.result_id]],
             headline=run.headline,
             better=run.better,
             previous_metrics=previous[run.id or 0].metrics if run.id in previous else {},
             parent=run.parent_sha,
+            pull_request=run.pull_request,
+            base_run=others[run.base_run_id].name if run.base_run_id in others else None,
+            verdict_why=run.verdict_why,
+            same_as=others[run.adopted_id].name if run.adopted_id in others else None,
         )
         for run in runs
     ]
@@ -126,6 +132,7 @@ def view_runners(session: Session, runners: Sequence[Runner], now: float) -> lis
                 last_seen_at=iso(runner.last_seen_at),
                 version=runner.version,
                 isolated=capacity.isolated,
+                untrusted=capacity.takes_untrusted,
             )
         )
     return views

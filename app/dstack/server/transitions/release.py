@@ -16,7 +16,10 @@ from dstack.wire.states import JobState, Reason
 
 
 def release_or_wait(session: Session, run: Run, now: float) -> None:
-    """Queue the waiting jobs of `run` when nothing stands before it; skip them when what it needs can come no more."""
+    """Queue the waiting jobs of `run` when nothing stands before it; skip them when what it needs can come no more. One
+    that adopted another waits for that."""
+    if run.adopted_id is not None:
+        return
     jobs = [job for job in jobs_of_run(session, run.id or 0) if job.state is JobState.WAITING]
     needed = runs_needed_by(session, run.id or 0)
     # What it needs may have ended before there was anybody to tell: at its own making, or on an earlier push.

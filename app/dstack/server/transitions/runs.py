@@ -10,9 +10,11 @@ from sqlmodel import Session
 from dstack.server.bus import RUNS, run_topic
 from dstack.server.decide.states import Event, fold
 from dstack.server.models import Group, JobRow, Run
+from dstack.server.store.adoption import adopters_of, hand_back_inputs
+from dstack.server.store.bases import ended_runs_based_on
 from dstack.server.store.database import wake
 from dstack.server.store.jobs import jobs_of_run
-from dstack.server.store.outbox import mark_note_outdated, mark_run_outdated
+from dstack.server.store.outbox import mark_note_outdated, mark_run_outdated, mark_unjudged
 from dstack.server.store.runs import (
     open_runs_of_concurrency_group,
     run_by_id,
@@ -39,6 +41,8 @@ def settle_run(session: Session, run_id: int, now: float) -> list[FollowUp]:
     run = run_by_id(session, run_id)
     jobs = jobs_of_run(session, run_id)
     before, run.state = run.state, fold(job.state for job in jobs)
+    if run.adopted_id is not None and run.state is JobState.SKIPPED:
+        run.state = JobState.SUCCEEDED  # the work was done, only not here
     if run.started_at is None and any(job.state.is_live or (job.attempts and job.state.is_final) for job in jobs):
         run.started_at = now
     wake(session, run_topic(run.name), RUNS)
@@ -54,14 +58,16 @@ def settle_run(session: Session, run_id: int, now: float) -> list[FollowUp]:
         return []
     run.finished_at = now
     mark_note_outdated(session, run, now)
-    if run.state is JobState.SUCCEEDED and run.auto_tag:
+    for judged in (run, *ended_runs_based_on(session, run_id)):  # those waited for what they are compared with
+        mark_unjudged(session, judged, now)
+    if run.state is JobState.SUCCEEDED and run.auto_tag and run.gate is None:  # else once it is judged
         move_tag(session, run, run.auto_tag, by="dstack", now=now)
-    return [*_dependents(session, run), *_next_of_concurrency_group(session, run)]
+    return [*_dependents(session, run), *_adopters(session, run), *_next_of_concurrency_group(session, run)]
 
 
 def is_ready(session: Session, run: Run) -> bool:
     """Its commit may run, everything `run` needs has succeeded, and no older run of its concurrency group is open."""
-    if run.is_held:
+    if run.is_held or run.adopted_id is not None:
         return False
     if any(needed.state is not JobState.SUCCEEDED for needed in runs_needed_by(session, run.id or 0)):
         return False
@@ -101,6 +107,43 @@ def _dependents(session: Session, ended: Run) -> list[FollowUp]:
         elif is_ready(session, run):
             follow_ups += [FollowUp(job, Event.RELEASE) for job in waiting]
     return follow_ups
+
+
+def _adopters(session: Session, ended: Run) -> list[FollowUp]:
+    """Runs that took over this one end as it did; one that was stopped leaves the work to them."""
+    follow_ups: list[FollowUp] = []
+    for run in adopters_of(session, ended.id or 0):
+        waiting = _waiting_jobs(session, run)
+        if ended.state is JobState.SUCCEEDED:
+            take_results(run, ended)
+            follow_ups += [FollowUp(job, Event.SKIP, Reason.NOT_NEEDED, same_as(ended)) for job in waiting]
+        elif ended.state is JobState.FAILED:
+            message = f"{same_as(ended)}: {ended.message}"
+            follow_ups += [FollowUp(job, Event.FAIL, ended.reason, message) for job in waiting]
+        elif waiting:
+            hand_back_inputs(session, run)
+            run.adopted_id = None
+            session.add(run)
+            session.flush()
+            follow_ups += _begin_alone(session, run, waiting)
+    return follow_ups
+
+
+def _begin_alone(session: Session, run: Run, waiting: list[JobRow]) -> list[FollowUp]:
+    if is_ready(session, run):
+        return [FollowUp(job, Event.RELEASE) for job in waiting]
+    for job in waiting:
+        job.waits_for = "waits for what comes before it"
+        session.add(job)
+    return []
+
+
+def take_results(run: Run, source: Run) -> None:
+    run.metrics, run.report, run.headline, run.better = source.metrics, source.report, source.headline, source.better
+
+
+def same_as(source: Run) -> str:
+    return f"same as {source.name}"
 
 
 def _next_of_concurrency_group(session: Session, ended: Run) -> list[FollowUp]:

@@ -19,6 +19,8 @@ def move_tag(session: Session, run: Run, name: str, *, by: str, now: float) -> T
     """Let `WORKFLOW:name` of the run's repo stand on `run`. Raises Invalid for a run that has not succeeded, and for an
     untrusted one: others take what a tag names without looking at it."""
     check_tag_name(name)
+    if run.adopted_id is not None:  # the artifacts are those of the run that did the work
+        run = session.get(Run, run.adopted_id) or run
     if not run.trusted:
         raise Invalid(
             f"{run.name} ran the code of a fork; its artifacts cannot carry a tag",

@@ -65,7 +65,7 @@ class RunLog:
         run = run_by_name(session, self._run)
         if run is None:
             raise NotFound(f"there is no run {self._run}")
-        jobs = [job for job in jobs_of_run(session, run.id or 0) if self._job in ("", job.name)]
+        jobs = [job for job in jobs_of_run(session, run.result_id) if self._job in ("", job.name)]
         if not jobs and self._job:
             raise NotFound(f"{self._run} has no job {self._job}")
         attempts = attempts_of_jobs(session, [job.id or 0 for job in jobs])

@@ -28,7 +28,7 @@ async def get_artifacts(call: Call) -> list[ArtifactView]:
 
     def query(session: Session) -> list[ArtifactView]:
         run = find_run(session, call.path("name"))
-        return [view_artifact(artifact) for artifact in artifacts_of_runs(session, [run.id or 0])]
+        return [view_artifact(artifact) for artifact in artifacts_of_runs(session, [run.result_id])]
 
     return await call.wiring.db.read_async(query)
 
