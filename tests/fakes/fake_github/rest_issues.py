@@ -30,6 +30,18 @@ def list_comments(op: Op) -> Answer:
     return paged(op, [shapes_work.comment(op.at, comment) for comment in found])
 
 
+@route("GET", f"{ONE}/issues/comments", *_READ)
+def list_repo_comments(op: Op) -> Answer:
+    """Of all issues; `since` is about changes, the order about `sort`."""
+    since, by_change = op.query.get("since", ""), op.query.get("sort") == "updated"
+    found = [comment for comment in op.repo.comments.values() if (iso(comment.updated_at) or "") >= since]
+    found.sort(
+        key=lambda comment: (comment.updated_at if by_change else comment.created_at, comment.id),
+        reverse=op.query.get("direction") == "desc",
+    )
+    return paged(op, [shapes_work.comment(op.at, comment) for comment in found])
+
+
 @route("POST", f"{ONE}/issues/{{issue_number}}/comments", *_WRITE)
 def create_comment(op: Op) -> Answer:
     issue = _issue(op)
