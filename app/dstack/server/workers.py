@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 from dstack.errors import DstackError
 from dstack.server.bus import DELIVERIES, OUTBOX, QUEUE, wait_for
+from dstack.server.gateways.history import History
 from dstack.server.lanes import handle_deliveries
 from dstack.server.outbox_lanes import OutboxLanes
 from dstack.server.services.assign_jobs import assign_jobs, explain_full_disk
+from dstack.server.services.judge_runs import judge_runs
 from dstack.server.services.write_notes import write_notes
 from dstack.server.web.disk_space import disk_problem
 from dstack.server.wiring import Wiring
@@ -51,9 +53,15 @@ def make_workers(wiring: Wiring) -> list[Worker]:
     async def notes() -> None:
         await asyncio.to_thread(write_notes, wiring)
 
+    history = History(wiring.git)
+
+    async def verdicts() -> None:
+        await asyncio.to_thread(judge_runs, wiring, history)
+
     return [
         Worker("deliveries", DELIVERIES, 30.0, deliveries),
         Worker("assign", QUEUE, 5.0, assign),
+        Worker("verdicts", OUTBOX, 15.0, verdicts, share=0.3),
         Worker("notes", OUTBOX, 15.0, notes, share=0.2),
         Worker("forge", OUTBOX, 30.0, OutboxLanes(wiring).send),
     ]

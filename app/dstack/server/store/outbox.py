@@ -29,6 +29,11 @@ def mark_note_outdated(session: Session, run: Run, now: float) -> None:
     mark_outdated(session, NOTES, f"{run.repo_id}:{run.noted_sha}", now)
 
 
+def mark_unjudged(session: Session, run: Run, now: float) -> None:
+    """What this run is compared with must be found, and its gate judged."""
+    mark_outdated(session, VERDICT, f"{run.repo_id}:{run.id}", now)
+
+
 def mark_run_outdated(session: Session, run: Run, now: float) -> None:
     """Whatever the forge shows of this run must be rendered anew: it moved, or has new metrics, a verdict, a tag."""
     repo = session.get(Repo, run.repo_id)
