@@ -85,8 +85,7 @@ ON_TABLE = Record(
         Field("pull-request", _filtered(
             PullRequestTrigger, _BRANCHES, _PATHS, _BRANCHES_IGNORE, _PATHS_IGNORE, _TYPES, _DRAFTS,
         ), "Starts when a pull request is opened or gets commits; `branches` are those it goes to."),
-        Field("comment", fixed("a command such as /train", parse_comment), "Starts on this command in a pull request.",
-              later=True),
+        Field("comment", fixed("a command such as /train", parse_comment), "Starts on this command in a pull request."),
         Field("schedule", ListOf(_SCHEDULE, limit=20), "Starts at these times."),
         Field("tag-moved", ListOf(fixed("a tag such as prepare:latest", parse_tag), limit=20),
               "Starts when a tag is put on another run."),
