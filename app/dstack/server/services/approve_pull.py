@@ -9,7 +9,7 @@ from sqlmodel import Session
 from dstack.errors import Conflict, NotFound
 from dstack.server.decide.trust import approved_commit
 from dstack.server.models import Approval, PullRequest, Repo, Run
-from dstack.server.store.approvals import open_runs_of_commit
+from dstack.server.store.approvals import runs_under
 from dstack.server.store.github import approval_of, pull_by_number
 from dstack.server.store.outbox import mark_run_outdated
 from dstack.server.transitions.release import release_or_wait
@@ -35,7 +35,7 @@ def approve_pull(
     approval.approved_by, approval.gpu_seconds, approval.created_at = by, gpu_seconds, now
     session.add(approval)
     session.flush()
-    runs = open_runs_of_commit(session, repo.id or 0, number, head)
+    runs = [run for run in runs_under(session, repo.id or 0, number, head) if not run.state.is_final]
     held = [run for run in runs if run.is_held]
     for run in runs:
         run.approved_by = by

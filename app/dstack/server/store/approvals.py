@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlmodel import Session, col, select
-from sqlmodel.sql.expression import SelectOfScalar
 
-from dstack.server.models import Approval, Attempt, JobRow, Run
-from dstack.wire.states import FINAL_STATES
+from dstack.server.models import Approval, Attempt, JobRow, PullRequest, Run
+from dstack.wire.states import FINAL_STATES, JobState
 
 
 def approvals_with_budget(session: Session) -> Sequence[Approval]:
@@ -23,18 +22,38 @@ def approvals_with_budget(session: Session) -> Sequence[Approval]:
     return session.exec(select(Approval).where(col(Approval.gpu_seconds).is_not(None), has_open.exists())).all()
 
 
-def open_runs_of_commit(session: Session, repo_id: int, number: int, sha: str) -> Sequence[Run]:
-    """Runs of a pull request at this commit that need approval and have not ended, oldest first."""
-    return session.exec(_runs_under(repo_id, number, sha).where(col(Run.state).not_in(FINAL_STATES))).all()
+def runs_under(session: Session, repo_id: int, number: int, sha: str) -> Sequence[Run]:
+    """Runs of a pull request at this commit that need approval, oldest first."""
+    return session.exec(
+        select(Run)
+        .where(Run.repo_id == repo_id, Run.pull_request == number, Run.sha == sha, col(Run.needs_approval))
+        .order_by(col(Run.id))
+    ).all()
 
 
 def attempts_under(session: Session, approval: Approval) -> Sequence[Attempt]:
     """Every attempt of every run at the approved commit of the pull request."""
-    runs = session.exec(_runs_under(approval.repo_id, approval.number, approval.sha)).all()
+    runs = runs_under(session, approval.repo_id, approval.number, approval.sha)
     return session.exec(
         select(Attempt)
         .join(JobRow, col(JobRow.id) == Attempt.job_id)
         .where(col(JobRow.run_id).in_([run.id for run in runs]))
+    ).all()
+
+
+def outdated_held_runs(session: Session) -> Sequence[tuple[Run, str]]:
+    """Runs that wait for the approval of a commit that is not the head of their pull request any more, and the head."""
+    # All jobs of a held run wait, and so does the run: by its state the few are found among all that ever were.
+    return session.exec(
+        select(Run, PullRequest.head_sha)
+        .join(PullRequest, (col(PullRequest.repo_id) == Run.repo_id) & (col(PullRequest.number) == Run.pull_request))
+        .where(
+            col(Run.needs_approval),
+            Run.approved_by == "",
+            Run.state == JobState.WAITING,
+            col(PullRequest.head_sha) != Run.sha,
+        )
+        .order_by(col(Run.id))
     ).all()
 
 
@@ -47,15 +66,7 @@ def held_runs_of_pull(session: Session, repo_id: int, number: int) -> Sequence[R
             Run.pull_request == number,
             col(Run.needs_approval),
             Run.approved_by == "",
-            col(Run.state).not_in(FINAL_STATES),
+            Run.state == JobState.WAITING,
         )
         .order_by(col(Run.id))
     ).all()
-
-
-def _runs_under(repo_id: int, number: int, sha: str) -> SelectOfScalar[Run]:
-    return (
-        select(Run)
-        .where(Run.repo_id == repo_id, Run.pull_request == number, Run.sha == sha, col(Run.needs_approval))
-        .order_by(col(Run.id))
-    )
