@@ -17,6 +17,7 @@ from dstack.server.gateways.history import History
 from dstack.server.lanes import handle_deliveries
 from dstack.server.outbox_lanes import OutboxLanes
 from dstack.server.services.assign_jobs import assign_jobs, explain_full_disk
+from dstack.server.services.enforce_budgets import enforce_budgets
 from dstack.server.services.judge_runs import judge_runs
 from dstack.server.services.write_notes import write_notes
 from dstack.server.web.disk_space import disk_problem
@@ -53,6 +54,9 @@ def make_workers(wiring: Wiring) -> list[Worker]:
     async def notes() -> None:
         await asyncio.to_thread(write_notes, wiring)
 
+    async def budgets() -> None:
+        await asyncio.to_thread(enforce_budgets, wiring)
+
     history = History(wiring.git)
 
     async def verdicts() -> None:
@@ -61,6 +65,7 @@ def make_workers(wiring: Wiring) -> list[Worker]:
     return [
         Worker("deliveries", DELIVERIES, 30.0, deliveries),
         Worker("assign", QUEUE, 5.0, assign),
+        Worker("budgets", QUEUE, 5.0, budgets, share=0.2),
         Worker("verdicts", OUTBOX, 15.0, verdicts, share=0.3),
         Worker("notes", OUTBOX, 15.0, notes, share=0.2),
         Worker("forge", OUTBOX, 30.0, OutboxLanes(wiring).send),
