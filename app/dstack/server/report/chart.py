@@ -75,7 +75,8 @@ def _range(values: Iterable[float]) -> tuple[float, float]:
     """From the lowest to the highest value with a little room; never empty."""
     shown = list(values)
     low, high = min(shown), max(shown)
-    room = (high - low) * 0.05 or abs(low) * 0.05 or 1.0
+    greatest = max(abs(low), abs(high))
+    room = max((high - low) * 0.05, greatest * 1e-4, 1e-9) if high > low else max(greatest * 0.05, 1e-9) if low else 1.0
     return low - room, high + room
 
 

@@ -8,6 +8,7 @@ something open that swallows what comes after it.
 
 from __future__ import annotations
 
+import html
 import re
 from functools import cache
 from typing import Final
@@ -40,7 +41,7 @@ _CUTS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(?i)(/(?:issues|pull|discussions)/)(?=\d)"), rf"\1{GAP}"),
     (_CLOSING_WORD, rf"\1{GAP}"),
 )
-_PUNCTUATION = re.compile(r"([\\`*_{}\[\]<>()#+!|~$-])")
+_PUNCTUATION = re.compile(r"([\\`*_\[\]<|~$])")  # of the middle of a line: what begins a line is not at one here
 
 
 def readable(text: str) -> str:
@@ -69,15 +70,19 @@ def closed(text: str) -> str:
 
 def plain(text: str, longest: int = LONGEST_LINE) -> str:
     """Text from elsewhere as one line of plain words, for a sentence or a cell of a table."""
-    line = " ".join(readable(text).split())
-    line = line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
+    line = _one_line(text, longest)
     return _PUNCTUATION.sub(r"\\\1", _cut(line))
+
+
+def tagged(text: str, longest: int = LONGEST_LINE) -> str:
+    """Text from elsewhere as one line inside an HTML element of ours, where Markdown is not read."""
+    line = _one_line(text, longest)
+    return html.escape(_cut(line), quote=False)
 
 
 def code(text: str, longest: int = LONGEST_LINE) -> str:
     """Text from elsewhere as one line of code; what would end it is left out."""
-    line = " ".join(readable(text).replace("`", "'").replace("|", "¦").split())
-    line = line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
+    line = _one_line(text, longest).replace("`", "'").replace("|", "¦")
     return f"`{_cut(line)}`" if line else ""
 
 
@@ -87,6 +92,11 @@ def fenced(text: str, language: str = "") -> str:
     longest = max((len(run) for run in re.findall(r"`+", body)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{body}\n{fence}"
+
+
+def _one_line(text: str, longest: int) -> str:
+    line = " ".join(readable(text).split())
+    return line if len(line) <= longest else line[: longest - 1].rstrip() + "…"
 
 
 def _cut(text: str, cuts: tuple[tuple[re.Pattern[str], str], ...] = _CUTS) -> str:

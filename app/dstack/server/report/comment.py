@@ -1,0 +1,268 @@
+"""Writes the one comment of a pull request: its runs against the base, charts, reports, and the earlier commits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from dstack.server.report.budget import COMMENT_BYTES, cut, fitted
+from dstack.server.report.chart import Point, has_base_line, metric_chart
+from dstack.server.report.markdown import closed, code, neutral, plain, tagged
+from dstack.server.report.words import STATES, VERDICTS, change, duration, number, why
+from dstack.wire.states import JobState, Reason, Verdict
+
+MARKER: Final = "<!-- dstack:pull -->"
+HEADER: Final = "| Workflow | State | Time | Result | Against base | Run |\n|---|---|---|---|---|---|"
+_SHORTENED: Final = "_shortened; see {where}_"
+_ARROWS: Final = {"better": "▲ better", "worse": "▼ worse", "same": "same", "": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """One run as the comment shows it. `seconds` is how long it took, `since` (`14:02 UTC`) when it began while it goes
+    on. `value` is its headline metric, the last one known; `note` tells it apart from others of its workflow."""
+
+    name: str
+    workflow: str
+    sha: str
+    url: str
+    state: JobState
+    reason: Reason | None = None
+    message: str = ""
+    waits_for: str = ""
+    needs: tuple[str, ...] = ()
+    note: str = ""
+    seconds: float | None = None
+    since: str = ""
+    headline: str = ""
+    value: float | None = None
+    base: str = ""  # the run it is compared with
+    base_value: float | None = None
+    better: str = ""
+    verdict: Verdict | None = None
+    verdict_why: str = ""
+    same_as: str = ""
+    held: bool = False  # until somebody approves its commit
+    report: str = ""
+    points: tuple[Point, ...] = ()
+    base_points: tuple[Point, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PullPicture:
+    """A pull request as its comment shows it. `lines` are the runs at its head, `older` those at heads before, newest
+    first; `notes` are sentences about workflows that made no run. The rest says how much there is room for."""
+
+    head_sha: str
+    base_branch: str
+    lines: tuple[RunLine, ...]
+    older: tuple[RunLine, ...] = ()
+    notes: tuple[str, ...] = ()
+    all_runs_url: str = ""
+    report_bytes: int = COMMENT_BYTES  # of each report
+    charts: int = 4
+    left_out: int = 0  # rows, from the end
+
+
+def render_comment(picture: PullPicture, most: int = COMMENT_BYTES) -> str:
+    """The whole comment in at most `most` bytes: reports are shortened first, then charts, earlier commits and rows."""
+    neutral_once = tuple(replace(line, report=neutral(line.report, line.url)) for line in picture.lines)
+    return fitted(_render, replace(picture, lines=neutral_once), _SHORTER, most)
+
+
+def outline(picture: PullPicture) -> str:
+    """What of a picture is worth telling at once: all but the progress of what goes on."""
+    lines = [
+        replace(line, value=None, points=(), base_points=()) if not line.state.is_final else line
+        for line in picture.lines
+    ]
+    return repr((picture.head_sha, lines, picture.older, picture.notes))
+
+
+def _reports(most: int) -> Callable[[PullPicture], PullPicture]:
+    return lambda picture: replace(picture, report_bytes=most)
+
+
+def _charts(most: int) -> Callable[[PullPicture], PullPicture]:
+    return lambda picture: replace(picture, charts=most)
+
+
+def _older(most: int) -> Callable[[PullPicture], PullPicture]:
+    return lambda picture: replace(picture, older=picture.older[:most])
+
+
+def _rows(most: int) -> Callable[[PullPicture], PullPicture]:
+    def shorten(picture: PullPicture) -> PullPicture:
+        kept = picture.lines[:most]
+        left_out = picture.left_out + len(picture.lines) - len(kept)
+        return replace(picture, lines=kept, notes=picture.notes[:most], left_out=left_out)
+
+    return shorten
+
+
+_SHORTER: Final = (
+    *map(_reports, (24_000, 12_000, 6_000, 3_000, 1_000, 0)),
+    *map(_charts, (1, 0)),
+    *map(_older, (10, 0)),
+    *map(_rows, (60, 30, 15, 8, 4)),
+)
+
+
+def _render(picture: PullPicture) -> str:
+    where = f"[all runs]({picture.all_runs_url})" if picture.all_runs_url else "the server's pages"
+    parts = [
+        f"{MARKER}\n{_machine_readable(picture.lines)}",
+        f"### dstack: {summary(picture.lines)}",
+        f"Commit {code(picture.head_sha[:7])} against {code(picture.base_branch, 100)}",
+        _table(picture.lines),
+        _SHORTENED.format(where=where) if picture.left_out else "",
+        _remarks(picture),
+        *_drawings(picture),
+        *(_report(line, picture.report_bytes) for line in picture.lines if line.report.strip()),
+        _earlier(picture.older),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _machine_readable(lines: Sequence[RunLine]) -> str:
+    """For scripts: the runs of the head. What could end the HTML comment is written as JSON escapes."""
+    runs = [
+        {
+            "name": line.name,
+            "workflow": line.workflow,
+            "sha": line.sha,
+            "state": line.state.value,
+            "verdict": line.verdict.value if line.verdict else None,
+        }
+        for line in lines
+    ]
+    text = json.dumps({"runs": runs}, separators=(",", ":"))
+    for sign in "<>-":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return f"<!-- dstack:runs {text} -->"
+
+
+def summary(lines: Sequence[RunLine]) -> str:
+    """How the head stands, in a few words."""
+    if any(line.held for line in lines):
+        return "waits for approval"
+    gates = [line for line in lines if line.verdict is Verdict.FAILED]
+    bad = [line for line in lines if line.state is JobState.FAILED]
+    going = [line for line in lines if not line.state.is_final]
+    if bad or gates:
+        told = [f"{', '.join(_names(bad))} failed"] if bad else []
+        told += [f"the gate of {', '.join(_names(gates))} failed"] if gates else []
+        return " and ".join(told)
+    if going:
+        return f"{', '.join(_names(going))} {'goes' if len(_names(going)) == 1 else 'go'} on"
+    pending = [line for line in lines if line.verdict is Verdict.PENDING]
+    if pending:
+        return f"done; the gate of {', '.join(_names(pending))} is pending"
+    if lines and all(line.state is JobState.SUCCEEDED for line in lines):
+        return "all passed" if len(lines) > 1 else "passed"
+    return "done" if lines else "nothing runs"
+
+
+def _names(lines: Sequence[RunLine]) -> list[str]:
+    names = list(dict.fromkeys(plain(line.workflow, 100) for line in lines))
+    return names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"]
+
+
+def _table(lines: Sequence[RunLine]) -> str:
+    return "\n".join([HEADER, *map(_row, lines)])
+
+
+def _row(line: RunLine) -> str:
+    workflow = f"**{plain(line.workflow, 100)}**"
+    if line.note:
+        workflow += f" ({plain(line.note, 80)})"
+    if line.needs:
+        workflow += f" ← {plain(', '.join(line.needs), 100)}"
+    time = duration(line.seconds) if line.seconds is not None else f"since {line.since}" if line.since else ""
+    cells = (workflow, _state(line), time, _result(line), _against(line), f"[{plain(line.name, 100)}]({line.url})")
+    return f"| {' | '.join(cells)} |"
+
+
+def _state(line: RunLine) -> str:
+    if line.held:
+        return "✋ waits for approval"
+    if line.same_as:
+        return f"{STATES[line.state]}, same as {plain(line.same_as, 100)}"
+    if line.state is JobState.SUCCEEDED and line.verdict in (Verdict.FAILED, Verdict.PENDING):
+        return f"{'❌' if line.verdict is Verdict.FAILED else '⏳'} {VERDICTS[line.verdict]}"
+    return STATES[line.state]
+
+
+def _result(line: RunLine) -> str:
+    return f"{plain(line.headline, 60)} {number(line.value)}" if line.headline and line.value is not None else ""
+
+
+def _against(line: RunLine) -> str:
+    if line.value is None:
+        return ""
+    moved = change(line.value, line.base_value, line.better)
+    if moved is None or line.base_value is None:
+        return VERDICTS[Verdict.NO_BASE] if line.verdict is Verdict.NO_BASE else ""
+    words = _ARROWS[moved.tone] if line.verdict is not Verdict.WITHIN_NOISE else VERDICTS[line.verdict]
+    return f"{moved.text} {words} ({number(line.base_value)} in {plain(line.base, 100)})".replace("  ", " ")
+
+
+def _remarks(picture: PullPicture) -> str:
+    """Why each run stands as it does, where the table does not say it all."""
+    said = [f"- **{plain(line.workflow, 100)}**: {words}" for line in picture.lines if (words := _remark(line))]
+    if any(line.held for line in picture.lines):
+        command = f"/dstack approve {picture.head_sha[:7]}"
+        said.insert(
+            0,
+            f"- Runs of a fork wait until somebody with write access has looked at the code and comments `{command}`; "
+            "a new commit needs a new approval.",
+        )
+    return "\n".join([*said, *(f"- {plain(note)}" for note in picture.notes)])
+
+
+def _remark(line: RunLine) -> str:
+    if line.held:
+        return ""
+    if line.state is JobState.SUCCEEDED and line.verdict is not None:
+        return VERDICTS[line.verdict] + (f": {plain(line.verdict_why)}" if line.verdict_why else "")
+    if line.state is JobState.SUCCEEDED:
+        return ""
+    if line.state.is_final:
+        return plain(why(line.reason, line.message))
+    return plain(line.waits_for)
+
+
+def _drawings(picture: PullPicture) -> list[str]:
+    drawn: list[str] = []
+    for line in picture.lines:
+        if line.headline and len(drawn) < picture.charts:
+            chart = metric_chart(line.headline, line.points, line.base_points)
+            if chart:
+                against = f", grey line: the base ({plain(line.base, 100)})" if has_base_line(chart) else ""
+                name, metric = plain(line.workflow, 100), plain(line.headline, 60)
+                drawn.append(
+                    f"**{name}**, {metric} over steps. Blue line: {plain(line.name, 100)}{against}.\n\n{chart}"
+                )
+    return drawn
+
+
+def _report(line: RunLine, most: int) -> str:
+    """A workflow's own report, folded. `line.report` has been made harmless already."""
+    page = _SHORTENED.format(where=f"[{plain(line.name, 100)}]({line.url})")
+    if most == 0:
+        return f"Report of **{plain(line.workflow, 100)}**: {page}"
+    kept = cut(line.report, most)
+    text = closed(kept).strip("\n")
+    more = "" if kept is line.report else f"\n\n{page}"
+    return f"<details><summary>Report of {tagged(line.workflow, 100)}</summary>\n\n{text}{more}\n\n</details>"
+
+
+def _earlier(older: Sequence[RunLine]) -> str:
+    if not older:
+        return ""
+    rows = [f"| {code(line.sha[:7])} {_row(line)}" for line in older]
+    header = HEADER.replace("| Workflow", "| Commit | Workflow", 1).replace("|---", "|---|---", 1)
+    table = "\n".join([header, *rows])
+    return f"<details><summary>Earlier commits</summary>\n\n{table}\n\n</details>"

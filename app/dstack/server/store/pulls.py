@@ -1,0 +1,74 @@
+"""The runs of a pull request, and what is shown of them beside their own rows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sqlmodel import Session, col, func, or_, select
+
+from dstack.server.models import Attempt, JobRow, Metric, NotNeeded, PullRequest, Run
+from dstack.wire.states import Trigger
+
+MOST_RUNS = 300
+MOST_POINTS = 400  # of one metric of one run: more than any chart shows
+
+
+def runs_of_pull(session: Session, pull: PullRequest) -> Sequence[Run]:
+    """Runs made for it, and for a branch of the repository itself also those its pushes made; newest first."""
+    mine = Run.pull_request == pull.number
+    if not pull.is_fork:
+        pushed = (col(Run.trigger) == Trigger.PUSH) & (Run.branch == pull.head_branch) & (Run.sha == pull.head_sha)
+        mine = or_(mine, pushed)  # type: ignore[assignment]
+    return session.exec(
+        select(Run)
+        .where(Run.repo_id == pull.repo_id, Run.parent_sha == "", mine)
+        .order_by(col(Run.id).desc())
+        .limit(MOST_RUNS)
+    ).all()
+
+
+def pulls_at(session: Session, repo_id: int, sha: str) -> Sequence[PullRequest]:
+    """Open pull requests whose head is this commit."""
+    return session.exec(
+        select(PullRequest).where(
+            PullRequest.head_sha == sha, PullRequest.repo_id == repo_id, col(PullRequest.is_open).is_(True)
+        )
+    ).all()
+
+
+def not_needed_at(session: Session, repo_id: int, sha: str) -> Sequence[NotNeeded]:
+    return session.exec(
+        select(NotNeeded).where(NotNeeded.repo_id == repo_id, NotNeeded.sha == sha).order_by(col(NotNeeded.workflow))
+    ).all()
+
+
+def waits_of_runs(session: Session, run_ids: Collection[int]) -> dict[int, str]:
+    """Run id -> what its first waiting job waits for, in words."""
+    rows = session.exec(
+        select(JobRow.run_id, JobRow.waits_for)
+        .where(col(JobRow.run_id).in_(run_ids), JobRow.waits_for != "")
+        .order_by(col(JobRow.run_id), col(JobRow.position).desc())
+    ).all()
+    return dict(rows)
+
+
+def metric_of_run(session: Session, run_id: int, name: str) -> list[tuple[int, float]]:
+    """Step and value of one metric, in order of time; about `MOST_POINTS` of them, the last one always. Of each job its
+    newest attempt counts: a job that was tried again tells its story anew."""
+    newest = select(func.max(Attempt.number)).where(Attempt.job_id == JobRow.id).correlate(JobRow).scalar_subquery()
+    attempts = session.exec(
+        select(Attempt.id)
+        .join(JobRow, col(JobRow.id) == Attempt.job_id)
+        .where(JobRow.run_id == run_id, Attempt.number == newest)
+    ).all()
+    points: list[tuple[int, float]] = []
+    for attempt_id in attempts:
+        mine = (Metric.attempt_id == attempt_id, Metric.name == name, col(Metric.step).is_not(None))
+        count = session.exec(select(func.count()).select_from(Metric).where(*mine)).one()
+        place = func.row_number().over(order_by=col(Metric.position).desc()).label("place")
+        numbered = select(Metric.step, Metric.value, Metric.position, place).where(*mine).subquery()
+        step, value, at = numbered.c.step, numbered.c.value, numbered.c.position
+        every = max(1, count // MOST_POINTS)
+        rows = session.exec(select(step, value).where((numbered.c.place - 1) % every == 0).order_by(at)).all()
+        points += [(int(step), float(value)) for step, value in rows]
+    return points
