@@ -30,7 +30,8 @@ HOSTILE = [
 PIECES = st.sampled_from(
     ["@", "octocat", "#", "1", "GH-", "closes ", "fix", "es ", "/", "dstack", "\n", " ", ">", "-", "<", "!--", "-->",
      "!", "[", "]", "(", ")", "`", "```", "~~~", "\\", "&", "#64;", "commat;", "https://github.com/a/b/issues/",
-     "\u2028", "\r", "\u200b", "|", "\x1b[1m", "*", "_", "dstack:pull", "<details>", "</details>", "    ", "\t", "\x85", "x", "é"]
+     "\u2028", "\r", "\u200b", "|", "\x1b[1m", "*", "_", "dstack:pull", "<details>", "</details>", "    ", "\t",
+     "\x85", "x", "é"]
 )  # fmt: skip
 
 
