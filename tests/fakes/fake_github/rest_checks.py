@@ -108,8 +108,7 @@ def _run(op: Op) -> CheckRun:
 
 def _write(op: Op, run: CheckRun, body: dict[str, Any]) -> None:
     """Take over what a call says, and announce what that changed."""
-    was, now = run.status, op.world.clock()
-    new = run.created_at == run.touched_at == now and run.updates == 0 and not run.output
+    was, now, new = run.status, op.world.clock(), run.updates == 0
     for name in ("name", "external_id", "details_url", "started_at", "completed_at", "status"):
         if name in body:
             setattr(run, name, body[name])

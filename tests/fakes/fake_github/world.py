@@ -12,7 +12,19 @@ from typing import Any
 from fake_github import shapes
 from fake_github.budget import Budget
 from fake_github.git_store import Person
-from fake_github.state import Account, App, Call, CheckRun, Comment, Installation, Json, Repo, Token
+from fake_github.state import (
+    EVENT_NEEDS,
+    Account,
+    App,
+    Call,
+    CheckRun,
+    Comment,
+    Installation,
+    Json,
+    Repo,
+    Token,
+    covers,
+)
 from fake_github.webhooks import Webhooks
 
 
@@ -40,6 +52,7 @@ class World:
         self.troubles: list[BaseException] = []  # what went wrong inside the fake itself
         self.token_life_s = 3600.0
         self.max_statuses = 1000
+        self.public_hooks_only = False  # github.com takes no webhook addresses of private networks
         self._ids = itertools.count(1001)
 
     def new_id(self) -> int:
@@ -74,7 +87,10 @@ class World:
         return found if found and not found.gone else None
 
     def find_comment(self, comment_id: int) -> Comment:
-        return next(repo.comments[comment_id] for repo in self.repos.values() if comment_id in repo.comments)
+        for repo in self.repos.values():
+            if comment_id in repo.comments:
+                return repo.comments[comment_id]
+        raise KeyError(f"no comment {comment_id}")
 
     def find_check(self, check_run_id: int) -> tuple[Repo, CheckRun]:
         for repo in self.repos.values():
@@ -119,6 +135,8 @@ class World:
         with self.lock:
             for installation in self.installed_on(repo):
                 app = installation.app
+                if not covers(installation.permissions, EVENT_NEEDS[event]):
+                    continue
                 if only is app or (only is None and event in app.events):
                     self.announce_to(installation, event, payload, sender, repo)
 
