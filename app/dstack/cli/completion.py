@@ -10,7 +10,15 @@ from pathlib import Path
 
 SHELLS = ("bash", "zsh", "fish")
 NAMES_LIMIT = 50
-_RUN_NAMES = {"runs": "name", "logs": "name", "wait": "name", "stop": "names", "restart": "name", "artifacts": "name"}
+_RUN_NAMES = {
+    "runs": "name",
+    "logs": "name",
+    "wait": "name",
+    "stop": "names",
+    "restart": "name",
+    "approve": "name",
+    "artifacts": "name",
+}
 _RUN_NAMES["tag"] = "run"
 
 

@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("logs", "print the log of a run"),
     "wait": ("wait", "block until a run ends"),
     "stop": ("stop", "stop a run"),
+    "approve": ("approve", "let the runs of a fork's pull request begin"),
     "restart": ("restart", "run a run again, at the same commit with the same variables"),
     "artifacts": ("artifacts", "list or download what a run has saved"),
     "tags": ("tags", "list tags"),

@@ -69,6 +69,10 @@ class Client:
     def stop(self, name: str, *, group: bool = False) -> Json:
         return self._send("POST", f"/runs/{_part(name)}/stop", {"group": group}, keyed=True)
 
+    def approve(self, name: str, *, budget: str = "") -> Json:
+        """The run, once its commit is approved; `budget` as people write it, such as 4gpu-h."""
+        return self._send("POST", f"/runs/{_part(name)}/approve", {"budget": budget})
+
     def restart(self, name: str) -> list[Json]:
         return _runs_of(self._send("POST", f"/runs/{_part(name)}/restart", {}))
 

@@ -125,6 +125,13 @@ class StopRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ApproveRequest:
+    """Lets the runs of a fork's pull request begin at this run's commit. `budget` reads `4gpu-h`; empty: no limit."""
+
+    budget: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TagView:
     """`tag` reads `WORKFLOW:NAME`."""
 

@@ -96,6 +96,9 @@ class FakeActions:
             raise Conflict("final-run-1 has ended already.", "Nothing was changed.")
         self.done.append(("stop", viewer, name, str(group)))
 
+    def approve_run(self, viewer: str, name: str) -> None:
+        self.done.append(("approve", viewer, name))
+
     def restart_run(self, viewer: str, name: str) -> str:
         if name == "no-such-run":
             raise NotFound("There is no such run.")

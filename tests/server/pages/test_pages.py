@@ -232,6 +232,27 @@ def test_stopping_and_restarting_take_a_form_of_this_session(site) -> None:
     assert site.actions.done == [("stop", "ada", "brave-otter-17", "False"), ("restart", "ada", "brave-otter-17")]
 
 
+def test_a_held_run_has_a_button_for_its_approval(site) -> None:
+    why = "waits for approval of 0123456: `/dstack approve 0123456` by someone with write access"
+    held = a_page(a_run(state="waiting", reason=why, pull_request=7), is_held=True)
+    site.views.runs[:] = [held]
+    page = site.get("/runs/brave-otter-17").text
+    assert "<code>/dstack approve 0123456</code>" in page and "Let the runs of #7 begin" in page
+    done = site.post("/runs/brave-otter-17/approve", {"csrf": CSRF})
+    assert (done.status_code, done.headers["location"]) == (303, "/runs/brave-otter-17")
+    assert site.actions.done == [("approve", "ada", "brave-otter-17")]
+    assert site.post("/runs/brave-otter-17/approve", {"csrf": "other"}).status_code == 403
+    site.views.runs[:] = [replace(held, is_held=False)]
+    assert "/approve" not in site.get("/runs/brave-otter-17").text
+
+
+def test_a_stopped_run_says_by_whom_or_why(site) -> None:
+    for message, said in (("ada", "It was stopped by ada."), ("budget of 4gpu-h used up", "It was stopped: budget of")):
+        job = JobView("train", "stopped", "canceled_by", 1, "r", None, message=message)
+        site.views.runs[:] = [a_page(a_run(state="stopped", reason="canceled_by", jobs=[job]))]
+        assert said in site.get("/runs/brave-otter-17").text
+
+
 def test_a_whole_group_can_be_stopped(site) -> None:
     alone = a_page(a_run())
     site.views.runs[:] = [alone]

@@ -12,6 +12,7 @@ from dstack.server.models import Approval, PullRequest, Repo, Run
 from dstack.server.store.approvals import runs_under
 from dstack.server.store.github import approval_of, pull_by_number
 from dstack.server.store.outbox import mark_run_outdated
+from dstack.server.store.repos import repo_by_id
 from dstack.server.transitions.release import release_or_wait
 
 
@@ -45,6 +46,14 @@ def approve_pull(
         release_or_wait(session, run, now)
         mark_run_outdated(session, run, now)
     return runs
+
+
+def approve_run(session: Session, run: Run, *, by: str, gpu_seconds: float | None, now: float) -> Sequence[Run]:
+    """The same for the commit of a run that waits. Raises Conflict for one that waits for no approval."""
+    if not run.needs_approval or run.pull_request is None:
+        raise Conflict(f"{run.name} waits for no approval", "Only runs of pull requests from forks do.")
+    repo = repo_by_id(session, run.repo_id)
+    return approve_pull(session, repo, run.pull_request, run.sha, by=by, gpu_seconds=gpu_seconds, now=now)
 
 
 def _check_waits(pull: PullRequest) -> None:

@@ -57,9 +57,12 @@ class Views(Protocol):
 
 
 class Actions(Protocol):
-    """What a page's buttons do. Both raise NotFound, NotAllowed or Conflict."""
+    """What a page's buttons do. All raise NotFound, NotAllowed, Invalid or Conflict."""
 
     def stop_run(self, viewer: str, name: str, *, group: bool) -> None: ...
+
+    def approve_run(self, viewer: str, name: str) -> None:
+        """Lets the runs of its pull request begin at its commit."""
 
     def restart_run(self, viewer: str, name: str) -> str:
         """Starts it again; the new run's name."""

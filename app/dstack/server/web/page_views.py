@@ -11,6 +11,7 @@ from sqlmodel import Session
 from dstack.errors import DstackError, Malformed, NotFound
 from dstack.server.bus import log_topic, wait_for
 from dstack.server.models import Attempt, Run
+from dstack.server.services.approve_pull import approve_run
 from dstack.server.services.restart_run import restart_run
 from dstack.server.services.stop_run import stop_run
 from dstack.server.store.artifacts import artifacts_of_runs
@@ -184,6 +185,7 @@ def _run_data(session: Session, run: Run) -> RunData:
         previous_run=previous.name if previous else "",
         provenance=Provenance(_facts(session, run, list(attempts))),
         restarted_as=restarts_of(session, run.name),
+        is_held=run.is_held and not run.state.is_final,
     )
 
 
@@ -246,6 +248,10 @@ class StoreActions:
     def stop_run(self, viewer: str, name: str, *, group: bool) -> None:
         now = self._wiring.clock.now()
         self._wiring.db.write(lambda s: stop_run(s, find_run(s, name), group=group, by=viewer, now=now))
+
+    def approve_run(self, viewer: str, name: str) -> None:
+        now = self._wiring.clock.now()
+        self._wiring.db.write(lambda s: approve_run(s, find_run(s, name), by=viewer, gpu_seconds=None, now=now))
 
     def restart_run(self, viewer: str, name: str) -> str:
         wiring = self._wiring

@@ -58,6 +58,7 @@ class Pages:
             Route("/runs/{name}/log/stream", edge(self.log_stream), methods=["GET"]),
             Route("/runs/{name}/log/raw", edge(self.log_raw), methods=["GET"]),
             Route("/runs/{name}/stop", edge(self.stop), methods=["POST"]),
+            Route("/runs/{name}/approve", edge(self.approve), methods=["POST"]),
             Route("/runs/{name}/restart", edge(self.restart), methods=["POST"]),
             Route("/artifacts/{id}", edge(self.artifact), methods=["GET"]),
             Route("/artifacts/{id}/tar", edge(self.tar), methods=["GET"]),
@@ -140,6 +141,11 @@ class Pages:
         name, fields = request.path_params["name"], await self._form(request)
         group = fields.get("group") == "1"
         await self._act(request, fields, lambda viewer: self._actions.stop_run(viewer, name, group=group))
+        return RedirectResponse(f"/runs/{quote(name, safe='')}", status_code=303)
+
+    async def approve(self, request: Request) -> Response:
+        name, fields = request.path_params["name"], await self._form(request)
+        await self._act(request, fields, lambda viewer: self._actions.approve_run(viewer, name))
         return RedirectResponse(f"/runs/{quote(name, safe='')}", status_code=303)
 
     async def restart(self, request: Request) -> Response:

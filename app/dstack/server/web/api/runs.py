@@ -11,10 +11,12 @@ from starlette.responses import Response, StreamingResponse
 from dstack.errors import ConfigProblems, Invalid, NotFound
 from dstack.git.names import check_ref, check_sha
 from dstack.server.bus import delivery_topic, run_topic, wait_for
+from dstack.server.decide.budget import parse_budget
 from dstack.server.decide.names import is_run_name
 from dstack.server.failpoints import reach
 from dstack.server.models import Delivery, Repo, Run
 from dstack.server.models.delivery import DeliveryState
+from dstack.server.services.approve_pull import approve_run
 from dstack.server.services.restart_run import restart_run
 from dstack.server.services.stop_run import stop_run
 from dstack.server.store.deliveries import delivery_by_id, groups_of_delivery
@@ -26,7 +28,7 @@ from dstack.server.web.access import Audience, user_name
 from dstack.server.web.disk_space import check_disk
 from dstack.server.web.operation import Call, Operations
 from dstack.server.web.run_log import RunLog
-from dstack.wire.api import RunPage, RunRequest, RunView, StopRequest
+from dstack.wire.api import ApproveRequest, RunPage, RunRequest, RunView, StopRequest
 from dstack.wire.codec import to_dict
 from dstack.wire.states import JobState
 
@@ -141,6 +143,20 @@ async def stop(call: Call) -> RunView:
     def unit(session: Session) -> RunView:
         run = find_run(session, call.path("name"))
         stop_run(session, run, group=call.body.group, by=by, now=now)
+        return view_run(session, run)
+
+    return await call.wiring.db.write_async(unit)
+
+
+@operations.add("POST", "/api/v1/runs/{name}/approve", Audience.USER, takes=ApproveRequest, gives=RunView)
+async def approve(call: Call) -> RunView:
+    """Lets the runs of a fork's pull request begin, at the commit of this one."""
+    now, by, budget = call.wiring.clock.now(), user_name(call.caller), call.body.budget
+    gpu_seconds = parse_budget(budget) if budget else None
+
+    def unit(session: Session) -> RunView:
+        run = find_run(session, call.path("name"))
+        approve_run(session, run, by=by, gpu_seconds=gpu_seconds, now=now)
         return view_run(session, run)
 
     return await call.wiring.db.write_async(unit)

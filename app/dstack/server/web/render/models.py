@@ -106,6 +106,7 @@ class RunData:
     previous_run: str = ""  # the run `row.previous` belongs to
     provenance: Provenance = field(default_factory=Provenance)
     restarted_as: list[str] = field(default_factory=list)
+    is_held: bool = False  # it waits until its commit is approved
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ _REASONS: Final[dict[str, tuple[str, str, str]]] = {
     "runner_lost": ("The runner vanished.", "See the Runners page; restart the run when a runner is back.", ""),
     "preempted": ("The machine was taken away.", "Restart the run to try on another machine.", ""),
     "canceled_by": ("It was stopped by hand.", "", ""),
-    "superseded_by": ("A newer run of the same concurrency group replaced it.", "", ""),
+    "superseded_by": ("A newer one replaced it.", "", ""),
     "dependency_failed": ("A run it needs did not succeed.", "Open the run it needs; restart that one first.", ""),
     "not_needed": ("It was not needed.", "", ""),
     "checkout": ("The commit could not be checked out.", "See the log; the commit must still be in the repo.", ""),
@@ -113,6 +113,8 @@ def explain(state: str, reason: str, *, message: str = "", exit_code: int | None
         return Explanation(_sentence(": ".join(part for part in (reason, message) if part)))
     text, advice, command = _REASONS[key]
     extra = (message or detail).strip()
+    if key == "canceled_by" and extra:  # somebody's name, or why the server did it
+        return Explanation(_stopped(f"It was stopped: {extra}" if " " in extra else f"It was stopped by {extra}"))
     if key == "exit_code" and exit_code is not None:
         code = f"exit code {exit_code}{_signal(exit_code)}"
         failed = extra.removesuffix(f": exit code {exit_code}")
