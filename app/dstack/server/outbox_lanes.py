@@ -24,7 +24,7 @@ from dstack.errors import DstackError, ForgeBusy, ForgeDown, ForgeRefused, NotCo
 from dstack.server.bus import OUTBOX, wait_for
 from dstack.server.decide.pacing import Pace, backoff_s
 from dstack.server.models import OutboxMark
-from dstack.server.services import send_statuses
+from dstack.server.services import send_comments, send_statuses
 from dstack.server.store import reports
 from dstack.server.store.outbox import (
     CHECK,
@@ -47,6 +47,7 @@ Sender = Callable[[Wiring, OutboxMark], Iterator[Write]]
 
 SENDERS: dict[str, Sender] = {
     STATUS: send_statuses.send,
+    COMMENT: send_comments.send,
 }
 # What people wait for comes first; statuses of commits where something ended go before the others.
 _ORDER = {kind: place for place, kind in enumerate((REACTION, REPLY, STATUS, CHECK, COMMENT, ISSUE, FORGE_NOTES))}

@@ -15,7 +15,7 @@ _MOST_VARIABLES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class RunFacts:
+class Beside:
     """What is known of runs beside their rows. Keys are ids of runs; `others` are those they refer to (base, adopted);
     `points` are those of the headline metric."""
 
@@ -39,7 +39,7 @@ def newest_at(runs: Sequence[Run], head_sha: str) -> tuple[list[Run], list[Run]]
 
 
 def picture_of(
-    pull: PullRequest, runs: Sequence[Run], facts: RunFacts, not_needed: Sequence[NotNeeded], repo: str, url: str
+    pull: PullRequest, runs: Sequence[Run], facts: Beside, not_needed: Sequence[NotNeeded], repo: str, url: str
 ) -> PullPicture:
     """`runs` newest first; `url` is the server's address for people."""
     head, older = newest_at(runs, pull.head_sha)
@@ -54,7 +54,7 @@ def picture_of(
     )
 
 
-def _line(run: Run, facts: RunFacts, usual: Mapping[str, str], url: str) -> RunLine:
+def _line(run: Run, facts: Beside, usual: Mapping[str, str], url: str) -> RunLine:
     run_id = run.id or 0
     base = facts.others.get(run.base_run_id or 0)
     adopted = facts.others.get(run.adopted_id or 0)
@@ -95,7 +95,7 @@ def _headline(run: Run, points: Sequence[Point]) -> float | None:
 
 def _what_differs(run: Run, usual: Mapping[str, str]) -> str:
     """Why there is another run of a workflow: what started it, and the variables that are its own."""
-    own = [f"{name}={value[:40]}" for name, value in sorted(run.variables.items()) if usual.get(name, value) != value]
+    own = [f"{name}={value[:40]}" for name, value in sorted(run.variables.items()) if usual.get(name) != value]
     more = [f"{len(own) - _MOST_VARIABLES} more"] if len(own) > _MOST_VARIABLES else []
     return " ".join([run.trigger.value, *own[:_MOST_VARIABLES], *more])
 

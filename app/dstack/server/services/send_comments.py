@@ -14,7 +14,7 @@ from dstack.server.decide.pacing import is_progress_due, next_progress
 from dstack.server.gateways.forge import Place
 from dstack.server.models import ForgeReport, OutboxMark, PullRequest, Run
 from dstack.server.report.comment import MARKER, PullPicture, outline, render_comment
-from dstack.server.report.picture import RunFacts, newest_at, picture_of
+from dstack.server.report.picture import Beside, newest_at, picture_of
 from dstack.server.store import reports
 from dstack.server.store.github import pull_by_number
 from dstack.server.store.outbox import COMMENT
@@ -137,7 +137,7 @@ def _load(session: Session, mark: OutboxMark, url: str) -> _Loaded | None:
     )
 
 
-def _facts(session: Session, pull: PullRequest, runs: Sequence[Run]) -> RunFacts:
+def _facts(session: Session, pull: PullRequest, runs: Sequence[Run]) -> Beside:
     head, _ = newest_at(runs, pull.head_sha)
     others = runs_by_id(session, [i for run in runs for i in (run.base_run_id, run.adopted_id) if i is not None])
     edges = needs_of_runs(session, [run.id or 0 for run in head])
@@ -151,7 +151,7 @@ def _facts(session: Session, pull: PullRequest, runs: Sequence[Run]) -> RunFacts
                 points[run.base_run_id] = metric_of_run(
                     session, base.result_id if base else run.base_run_id, run.headline
                 )
-    return RunFacts(
+    return Beside(
         others=others,
         needs={run_id: [needed[need].workflow for need in needs] for run_id, needs in edges.items()},
         waits=waits_of_runs(session, [run.id or 0 for run in head]),

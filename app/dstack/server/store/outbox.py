@@ -9,6 +9,7 @@ from sqlmodel import Session, col, func, select
 from dstack.server.bus import OUTBOX
 from dstack.server.models import OutboxMark, Repo, Run
 from dstack.server.store.database import wake
+from dstack.server.store.pulls import pulls_at
 
 NOTES = "notes"  # the Git note of a commit; target `REPO-ID:SHA`
 # On the forge; every target begins with `REPO-ID:`.
@@ -41,8 +42,9 @@ def mark_run_outdated(session: Session, run: Run, now: float) -> None:
         return
     mark_outdated(session, STATUS, f"{run.repo_id}:{run.sha}", now)
     mark_outdated(session, CHECK, f"{run.repo_id}:{run.id}", now)
-    if run.pull_request is not None:
-        mark_outdated(session, COMMENT, f"{run.repo_id}:{run.pull_request}", now)
+    numbers = {pull.number for pull in pulls_at(session, run.repo_id, run.sha)}  # a push may have made it
+    for number in numbers | ({run.pull_request} if run.pull_request is not None else set()):
+        mark_outdated(session, COMMENT, f"{run.repo_id}:{number}", now)
 
 
 def mark_outdated(session: Session, kind: str, target: str, now: float) -> None:
