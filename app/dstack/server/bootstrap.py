@@ -7,15 +7,14 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import cast
 
 from dstack.errors import Conflict
 from dstack.server.bus import Bus
 from dstack.server.clock import Clock
-from dstack.server.gateways.forge import Forge
 from dstack.server.gateways.github import GitHub
 from dstack.server.gateways.local_git import LocalGit
 from dstack.server.gateways.logs_local import LocalLogs
+from dstack.server.gateways.mirrors import Mirrors
 from dstack.server.gateways.objects_local import LocalObjects
 from dstack.server.services.connect_github import connect_github
 from dstack.server.services.manage_users import ensure_admin
@@ -47,16 +46,18 @@ def start(settings: Settings, clock: Clock | None = None) -> Iterator[Started]:
         closing.callback(objects.close)
         github = GitHub(settings.github_api_url, settings.github_url)
         closing.callback(github.close)
+        git = LocalGit(settings.data / "repos")
         wiring = Wiring(
             settings=settings,
             bus=bus,
             db=db,
             clock=clock or Clock(),
             vault=load_vault(settings.data / "secret.key"),
-            git=LocalGit(settings.data / "repos"),
+            git=git,
+            mirrors=Mirrors(git, settings.github_url),
             objects=objects,
             logs=LocalLogs(settings.data / "logs"),
-            forge=cast(Forge, github),
+            forge=github,
         )
         connect_github(wiring)
         first = db.write(lambda s: ensure_admin(s, settings.admin_token, wiring.clock))

@@ -9,6 +9,7 @@ from dstack.server.bus import Bus
 from dstack.server.clock import Clock
 from dstack.server.gateways.forge import Forge, Place
 from dstack.server.gateways.local_git import LocalGit
+from dstack.server.gateways.mirrors import Mirrors
 from dstack.server.gateways.ports import Logs, Objects
 from dstack.server.models import Repo
 from dstack.server.settings import Settings
@@ -24,6 +25,7 @@ class Wiring:
     clock: Clock
     vault: Vault
     git: LocalGit
+    mirrors: Mirrors
     objects: Objects
     logs: Logs
     forge: Forge

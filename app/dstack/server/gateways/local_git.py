@@ -10,7 +10,7 @@ import re
 import shutil
 import threading
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from dstack.git.names import check_ref, check_sha, is_zero
 from dstack.git.notes import notes_import
 from dstack.git.pushes import NOTES_REF, RUN_REFS, WORK_REFS, RefUpdate
 from dstack.git.run import config_environment, git, git_result, git_stream
+from dstack.git.watch import git_watched
 
 MAX_COMMIT_BYTES = 16 * 1024 * 1024  # also of a tree that is looked into
 MAX_CHANGED_PATHS = 3000
@@ -28,6 +29,7 @@ MAX_CHANGED_PATHS = 3000
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}\Z")
 _FIRST_BRANCHES = ("refs/heads/main", "refs/heads/master")
 _TIDY_OVER = 2000  # loose objects; git itself would collect at 6700
+_TIDY_PACKS_OVER = 50  # every fetch of a mirror makes one, and git looks into all of them
 _ANSWER_S = 120.0  # a question that hangs (a dying disk) must not hold up every other repository
 _GC_S = 3600.0
 
@@ -209,10 +211,12 @@ class LocalGit:
         return {ref.removeprefix(WORK_REFS): sha for ref, sha in rows}
 
     def tidy(self, repo_id: str, *, always: bool = False) -> bool:
-        """Collect garbage when many loose objects have come together; says whether it did. What nothing refers to goes
-        after a day, so a push in progress loses nothing."""
-        out = self._git(repo_id, ["count-objects"])
-        if not always and int(out.split()[0]) < _TIDY_OVER:
+        """Collect garbage when many loose objects or packs have come together; says whether it did. What nothing refers
+        to goes after a day, so a push in progress loses nothing."""
+        out = self._git(repo_id, ["count-objects", "-v"])
+        counts = {name: int(count) for name, count in (line.split(b": ") for line in out.splitlines() if b": " in line)
+                  if count.isdigit()}  # fmt: skip
+        if not always and counts[b"count"] < _TIDY_OVER and counts[b"packs"] < _TIDY_PACKS_OVER:
             return False
         self._git(repo_id, ["gc", "--quiet", "--prune=1.day.ago"], timeout_s=_GC_S)
         return True
@@ -245,6 +249,14 @@ class LocalGit:
             for (sha, _), answer in zip(blobs, answers, strict=False)
             if answer.data is not None
         }
+
+    def transfer(
+        self, repo_id: str, argv: Sequence[str], *, settings: Sequence[tuple[str, str]], check: Callable[[], None]
+    ) -> None:
+        """Run a command that brings commits from elsewhere, with `settings` for it alone. `check` is called several
+        times a second, and what it raises ends git. Raises GitFailed."""
+        env = {**self._environment(repo_id, settings), "GIT_ALLOW_PROTOCOL": "https:http", "GIT_ASKPASS": "true"}
+        git_watched(argv, cwd=self._open(repo_id), env=env, check=check)
 
     # How git is asked
 

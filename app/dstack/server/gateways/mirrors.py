@@ -1,0 +1,214 @@
+"""Fills the bare repositories of `LocalGit` from a forge: fetches with a token of the moment, bounded in time and size.
+
+Only the forge's own address is ever dialled, and no redirect followed. The token travels in the environment, and no
+message has it. A fetch changes branches and Git tags, and never a ref that is ours (refs/dstack, refs/notes).
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import threading
+import time
+from base64 import b64encode
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from dstack.errors import ForgeDown, GitFailed, Invalid, TooLarge
+from dstack.git.names import check_ref, check_sha, check_url
+from dstack.git.run import config_environment, git
+from dstack.server.gateways.local_git import LocalGit
+
+MAX_BYTES = 20 * 1024**3  # of one fetch, packed
+TIMEOUT_S = 3600.0
+_ASK_S = 60.0
+_LOOK_S = 0.5
+_LEFT_OVER = 64 * 1024**2  # a broken-off pack of this size is taken away at once; git collects small ones in a day
+_ALL = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+_TOLERATED = ("zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate", "missingEmail")  # as for pushes to us
+
+# What git says when it is not the repository's fault: tried again, it may work.
+_TROUBLE = re.compile(
+    r"could not resolve|failed to connect|couldn't connect|connection (?:refused|reset|timed out|was)|timed out|"
+    r"returned error: (?:408|429|5\d\d)|rpc failed|early eof|hung up|unexpected disconnect|empty reply|recv failure|"
+    r"send failure|operation too slow|gnutls|ssl_|http/2 stream|transfer closed",
+    re.IGNORECASE,
+)
+
+
+class Mirrors:
+    """`url` is the forge's address. Calls for one repository are for whoever holds `alone`."""
+
+    def __init__(self, git: LocalGit, url: str, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT_S) -> None:
+        self._git, self._url = git, url.rstrip("/")
+        self._max_bytes, self._timeout_s = max_bytes, timeout_s
+        self._guard = threading.Lock()
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    @contextmanager
+    def alone(self, repo_id: str) -> Iterator[None]:
+        """One fetch at a time per repository: who waited finds what the other one brought."""
+        with self._guard:
+            lock = self._locks[repo_id]
+        with lock:
+            yield
+
+    def fetch_branches(self, repo_id: str, address: str, token: str) -> None:
+        """All branches and Git tags as they are there now; those gone there go here.
+
+        Raises GitFailed, ForgeDown when asking again may help, TooLarge.
+        """
+        self._fetch(repo_id, address, token, _ALL, "--prune")
+
+    def fetch_commit(self, repo_id: str, address: str, token: str, sha: str) -> None:
+        """A commit by its id, wherever it stands there; nothing holds it here yet. Raises as `fetch_branches`."""
+        self._fetch(repo_id, address, token, (check_sha(sha),))
+
+    def fetch_pull(self, repo_id: str, address: str, token: str, number: int, sha: str) -> None:
+        """The head of a pull request of the repository itself, at `sha` even if it has moved on since."""
+        self._fetch_head(repo_id, address, token, number, sha)
+
+    def fetch_fork_pull(self, repo_id: str, number: int, address: str, token: str, sha: str) -> str:
+        """The same for a fork's: into a repository of its own, which borrows what the repo has. So nothing of a
+        stranger's ever stands among the repo's objects, and all of it goes with one folder. The id of that one."""
+        fork = fork_id(repo_id, number)
+        try:
+            self._borrow(fork, repo_id)
+            self._fetch_head(fork, address, token, number, sha)
+        except GitFailed:
+            # What it borrowed may have been collected since (a forced push on the base): begin again.
+            self._git.remove(fork)
+            self._borrow(fork, repo_id)
+            self._fetch_head(fork, address, token, number, sha)
+        return fork
+
+    def forget_fork(self, repo_id: str, number: int) -> None:
+        """The pull request and its runs are gone. Done when there was none."""
+        self._git.remove(fork_id(repo_id, number))
+
+    def default_branch(self, address: str, token: str) -> str:
+        """The short name of the forge's HEAD; empty for an empty repository. Raises GitFailed and ForgeDown."""
+        argv = ["ls-remote", "--symref", "--", self._checked(address), "HEAD"]
+        env = {**config_environment(_settings(address, token)), "GIT_ALLOW_PROTOCOL": "https:http"}
+        with _told(address, token), tempfile.TemporaryDirectory() as nowhere:
+            out = git(argv, cwd=nowhere, env={**env, "GIT_ASKPASS": "true"}, timeout_s=_ASK_S).decode()
+        found = re.match(r"ref: refs/heads/(.+)\tHEAD$", out, re.MULTILINE)
+        return check_ref(found[1]) if found else ""
+
+    def _fetch_head(self, repo_id: str, address: str, token: str, number: int, sha: str) -> None:
+        ref = f"refs/pull/{int(number)}/head"
+        self._fetch(repo_id, address, token, (f"+{ref}:{ref}",))
+        if not self._git.has_commit(repo_id, sha):
+            self.fetch_commit(repo_id, address, token, sha)
+
+    def _fetch(self, repo_id: str, address: str, token: str, refspecs: Sequence[str], *options: str) -> None:
+        argv = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc"]
+        packs = self._git.path(repo_id) / "objects" / "pack"
+        watch = _Watch(packs, self._max_bytes, self._timeout_s, address)
+        try:
+            with _told(address, token):
+                self._git.transfer(
+                    repo_id,
+                    [*argv, *options, "--", self._checked(address), *refspecs],
+                    settings=_settings(address, token),
+                    check=watch,
+                )
+        except BaseException:
+            watch.clear_up()
+            raise
+
+    def _checked(self, address: str) -> str:
+        """The admin has chosen the forge, so it may be at a private address; nothing else is dialled."""
+        if not address.startswith(f"{self._url}/"):
+            raise Invalid(f"{address} is not an address of {self._url}")
+        return check_url(address)
+
+    def _borrow(self, fork: str, repo_id: str) -> None:
+        path = self._git.create(fork)
+        listed = path / "objects" / "info" / "alternates"
+        if not listed.is_file():
+            listed.parent.mkdir(exist_ok=True)
+            fresh = listed.with_suffix(".new")
+            fresh.write_text(f"{self._git.path(repo_id) / 'objects'}\n")
+            fresh.replace(listed)
+
+
+def fork_id(repo_id: str, number: int) -> str:
+    """The bare repository that holds a fork's pull request."""
+    return f"{repo_id}-pull-{int(number)}"
+
+
+class _Watch:
+    """Called while git fetches: ends it when it takes too long, or more than fits."""
+
+    def __init__(self, packs: Path, max_bytes: int, timeout_s: float, address: str) -> None:
+        self._packs, self._max_bytes, self._address = packs, max_bytes, address
+        self._before = set(packs.glob("tmp_pack_*"))
+        self._until = time.monotonic() + timeout_s
+        self._next_look = 0.0
+
+    def __call__(self) -> None:
+        now = time.monotonic()
+        if now >= self._until:
+            raise ForgeDown(f"{self._address} did not send everything in time", "it is tried again")
+        if now < self._next_look:
+            return
+        self._next_look = now + _LOOK_S
+        if sum(size for _, size in self._incoming()) > self._max_bytes:
+            raise TooLarge(
+                f"{self._address} has more than {self._max_bytes} bytes", "keep large files out of the repository"
+            )
+
+    def clear_up(self) -> None:
+        """Take away what a fetch that was ended has left."""
+        for path, size in self._incoming():
+            if size >= min(_LEFT_OVER, self._max_bytes):
+                path.unlink(missing_ok=True)
+
+    def _incoming(self) -> Iterator[tuple[Path, int]]:
+        for path in set(self._packs.glob("tmp_pack_*")) - self._before:
+            try:
+                yield path, path.stat().st_size
+            except FileNotFoundError:  # it has just got its lasting name
+                continue
+
+
+def _settings(address: str, token: str) -> list[tuple[str, str]]:
+    """For one fetch. Packs stay packs: of loose objects half might be here after a crash, the commit among them."""
+    parts = urlsplit(address)
+    basic = b64encode(f"x-access-token:{token}".encode()).decode()
+    return [
+        (f"http.{parts.scheme}://{parts.netloc}/.extraHeader", f"Authorization: Basic {basic}"),
+        ("http.followRedirects", "false"),
+        ("http.lowSpeedLimit", "1000"),
+        ("http.lowSpeedTime", "60"),
+        ("credential.helper", ""),
+        ("fetch.fsckObjects", "true"),
+        ("fetch.unpackLimit", "1"),
+        *((f"fetch.fsck.{problem}", "ignore") for problem in _TOLERATED),
+    ]
+
+
+@contextmanager
+def _told(address: str, token: str) -> Iterator[None]:
+    """What git says, without the token, and as ForgeDown where trying again may help."""
+    try:
+        yield
+    except GitFailed as error:
+        said = error.message.replace(token, "...") if token else error.message
+        if _TROUBLE.search(said):
+            raise ForgeDown(f"{address} cannot be fetched from: {said}", "it is tried again") from None
+        raise GitFailed(f"{address} cannot be fetched from: {said}", _hint(said)) from None
+
+
+def _hint(said: str) -> str:
+    if "not our ref" in said:
+        return "the commit is gone there: it was replaced by a forced push"
+    if "redirect" in said.lower():
+        return "the repository has another name now; the next event of it tells which"
+    if "Authentication failed" in said or "returned error: 40" in said or "not found" in said.lower():
+        return "is the App still installed there, with `contents: read`?"
+    return ""
