@@ -18,6 +18,7 @@ FIELDS = (
     "trigger",
     "variables",
     "metrics",
+    "verdict",  # of its gate, as far as it has one
     "artifacts",  # path -> digest
     "tags",
     "started_at",
@@ -73,7 +74,7 @@ def _data(text: str) -> bytes:
 
 
 def _sentence(run: Mapping[str, object]) -> str:
-    """`train brave-otter-17 succeeded in 42 s: accuracy 0.97, loss 0.1 -> train:latest (push)`"""
+    """`train brave-otter-17 succeeded in 42 s: accuracy 0.97, loss 0.1, gate passed -> latest [push]`"""
     workflow, name, state = (_word(run.get(key)) for key in ("workflow", "name", "state"))
     reason = f" ({_word(run.get('reason'))})" if run.get("reason") else ""
     took = _seconds(run.get("started_at"), run.get("finished_at"))
@@ -81,10 +82,11 @@ def _sentence(run: Mapping[str, object]) -> str:
     metrics = run.get("metrics")
     shown = list(metrics.items())[:_METRICS_SHOWN] if isinstance(metrics, Mapping) else []
     numbers = ": " + ", ".join(f"{_word(key)} {_number(value)}" for key, value in shown) if shown else ""
+    verdict = f", gate {_word(run['verdict']).replace('_', ' ')}" if run.get("verdict") else ""
     tags = run.get("tags")
     tagged = " -> " + ", ".join(_word(tag) for tag in tags) if isinstance(tags, list | tuple) and tags else ""
     source = "working tree" if run.get("worktree") else _word(run.get("trigger"))
-    return f"{workflow} {name} {state}{reason}{duration}{numbers}{tagged} [{source}]"
+    return f"{workflow} {name} {state}{reason}{duration}{numbers}{verdict}{tagged} [{source}]"
 
 
 def _word(value: object) -> str:

@@ -146,8 +146,9 @@ def _judge(session: Session, mark: OutboxMark, line: Sequence[str], now: float) 
     session.add(run)
     if before != (run.base_run_id, run.verdict) or choice.base_id is not None:
         mark_run_outdated(session, run, now)
-        mark_note_outdated(session, run, now)
         wake(session, run_topic(run.name), RUNS)
+    if before[1] != run.verdict:
+        mark_note_outdated(session, run, now)
 
 
 def _choose(session: Session, run: Run, line: Sequence[str]) -> BaseChoice:
