@@ -10,6 +10,7 @@ from dstack.server.bus import OUTBOX
 from dstack.server.models import OutboxMark, Repo, Run
 from dstack.server.store.database import wake
 from dstack.server.store.pulls import pulls_at
+from dstack.wire.states import Trigger
 
 NOTES = "notes"  # the Git note of a commit; target `REPO-ID:SHA`
 # On the forge; every target begins with `REPO-ID:`.
@@ -45,6 +46,9 @@ def mark_run_outdated(session: Session, run: Run, now: float) -> None:
     numbers = {pull.number for pull in pulls_at(session, run.repo_id, run.sha)}  # a push may have made it
     for number in numbers | ({run.pull_request} if run.pull_request is not None else set()):
         mark_outdated(session, COMMENT, f"{run.repo_id}:{number}", now)
+    if run.trigger is Trigger.COMMENT and run.key is not None:
+        # Its key begins with `comment:REPO-ID:COMMENT-ID`: the reply there says how it is.
+        mark_outdated(session, REPLY, f"{run.repo_id}:{run.key.split(':')[2]}", now)
 
 
 def mark_outdated(session: Session, kind: str, target: str, now: float) -> None:
