@@ -113,18 +113,23 @@ class AppActs(RepoActs):
         reached = [repo for repo in self.repos.values() if self.reaches(installation, repo)]
         payload: Json = {
             "action": action,
-            "installation": shapes.installation(self.at, installation),
+            "installation": self._shown(installation),
             "repositories": [shapes.repository_line(repo) for repo in reached],
             "requester": None,
         }
         self.announce_to(installation, "installation", payload, self.account(by))
+
+    def _shown(self, installation: Installation) -> Json:
+        """As webhooks tell it: these times are numbers there."""
+        made = int(installation.created_at)
+        return {**shapes.installation(self.at, installation), "created_at": made, "updated_at": made}
 
     def tell_repositories(self, installation: object, action: str, repos: list[Repo], who: Account) -> None:
         """installation_repositories: every App is told that, subscribed or not."""
         assert isinstance(installation, Installation)
         lines = [shapes.repository_line(repo) for repo in repos]
         payload: Json = {
-            "action": action, "installation": shapes.installation(self.at, installation),
+            "action": action, "installation": self._shown(installation),
             "repository_selection": "all" if installation.repo_ids is None else "selected",
             "repositories_added": lines if action == "added" else [],
             "repositories_removed": lines if action == "removed" else [], "requester": None,

@@ -14,11 +14,13 @@ _ENV = {
     **{key: value for key, value in os.environ.items() if not key.startswith("GIT_")},
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": os.devnull,
-    "GIT_CONFIG_COUNT": "2",
+    "GIT_CONFIG_COUNT": "3",
     "GIT_CONFIG_KEY_0": "safe.directory",
     "GIT_CONFIG_VALUE_0": "*",
     "GIT_CONFIG_KEY_1": "gc.auto",
     "GIT_CONFIG_VALUE_1": "0",
+    "GIT_CONFIG_KEY_2": "core.quotePath",
+    "GIT_CONFIG_VALUE_2": "false",
     "LC_ALL": "C.UTF-8",
 }
 Files = Mapping[str, str | bytes | None]
@@ -212,8 +214,8 @@ def diff(repo: Path, old: str, new: str) -> list[FileChange]:
     counts = git(repo, "diff", "--numstat", "--no-renames", old, new)
     numbers = {}
     for line in counts.splitlines():
-        plus, minus, path = line.split("\t", 2)
-        numbers[path] = (int(plus) if plus.isdigit() else 0, int(minus) if minus.isdigit() else 0)
+        added, gone, path = line.split("\t", 2)
+        numbers[path] = (int(added) if added.isdigit() else 0, int(gone) if gone.isdigit() else 0)
     words = {"A": "added", "D": "removed", "M": "modified", "R": "renamed", "C": "copied", "T": "changed"}
     changes = []
     for line in raw.splitlines():

@@ -64,7 +64,7 @@ def _narrowed(op: Op, found: Installation, body: dict[str, Any]) -> list[Repo] |
     if names is None and ids is None:
         return None
     reached = [repo for repo in op.world.repos.values() if op.world.reaches(found, repo)]
-    wanted = [*(str(name).lower() for name in names or ()), *(int(one) for one in ids or ())]
+    wanted: list[str | int] = [*(str(name).lower() for name in names or ()), *(int(one) for one in ids or ())]
     if len(wanted) > 500:
         raise Unprocessable("There are too many repositories")
     by_key: dict[str | int, Repo] = {repo.id: repo for repo in reached}

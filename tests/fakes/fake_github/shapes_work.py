@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-from fake_github import shapes
+from fake_github import git_store, shapes
 from fake_github.shapes import Addresses
 from fake_github.state import (
     CheckRun,
@@ -194,6 +194,18 @@ def check_suite(at: Addresses, repo: Repo, found: CheckSuite) -> Json:
         "url": f"{at.repo(repo)}/check-suites/{found.id}", "before": None, "after": found.sha,
         "pull_requests": pulls_at(at, repo, found.sha), "app": shapes.integration(at, found.app),
         "created_at": iso(found.created_at), "updated_at": iso(found.created_at), "latest_check_runs_count": len(runs),
+        "check_runs_url": f"{at.repo(repo)}/check-suites/{found.id}/check-runs",
+        "head_commit": _head_commit(repo, found.sha),
+    }  # fmt: skip
+
+
+def _head_commit(repo: Repo, sha: str) -> Json:
+    info = git_store.show(repo.path, sha)
+    person, committer = info.author, info.committer
+    return {
+        "id": sha, "tree_id": info.tree, "message": info.message, "timestamp": info.committed,
+        "author": {"name": person.name, "email": person.email},
+        "committer": {"name": committer.name, "email": committer.email},
     }  # fmt: skip
 
 

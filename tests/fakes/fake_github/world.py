@@ -158,4 +158,8 @@ class World:
 
     def organization(self, owner: Account) -> Json:
         url = f"{self.at.api}/orgs/{owner.login}"
-        return {"login": owner.login, "id": owner.id, "node_id": f"O_{owner.id:x}", "url": url, "description": None}
+        links = ("repos", "events", "hooks", "issues", "members", "public_members")
+        return {
+            "login": owner.login, "id": owner.id, "node_id": f"O_{owner.id:x}", "url": url, "description": None,
+            "avatar_url": f"{self.at.web}/u/{owner.id}?v=4", **{f"{name}_url": f"{url}/{name}" for name in links},
+        }  # fmt: skip
