@@ -9,6 +9,7 @@ from functools import partial
 from sqlmodel import Session
 
 from dstack.errors import Invalid
+from dstack.server.gateways.forks import forks_of
 from dstack.server.models import Attempt, Run
 from dstack.server.store.attempts import attempts_of_jobs
 from dstack.server.store.jobs import jobs_of_runs
@@ -135,8 +136,10 @@ def _prune_commits(wiring: Wiring, gone: Sequence[Run]) -> None:
     """Hold what is left by hidden refs before git may collect, then let go of what went."""
     for repo in wiring.db.read(list_repos):
         repo_id = str(repo.id)
-        if not wiring.git.exists(repo_id):
-            continue
-        wiring.git.keep_present(repo_id, wiring.db.read(partial(commits_kept, repo_id=repo.id or 0)))
-        wiring.git.drop(repo_id, [run.name for run in gone if run.repo_id == repo.id])
-        wiring.git.tidy(repo_id, always=True)
+        for git_id in (repo_id, *forks_of(wiring.git, repo_id).values()):
+            if not wiring.git.exists(git_id):
+                continue
+            kept = partial(commits_kept, repo_id=repo.id or 0, objects="" if git_id == repo_id else git_id)
+            wiring.git.keep_present(git_id, wiring.db.read(kept))
+            wiring.git.drop(git_id, [run.name for run in gone if run.git_id == git_id])
+            wiring.git.tidy(git_id, always=True)

@@ -16,7 +16,9 @@ def branches_seen(session: Session) -> list[str]:
 
 
 def newest_run(session: Session, repo_id: int, workflow: str, branch: str) -> Run | None:
-    query = select(Run).where(Run.repo_id == repo_id, Run.branch == branch).order_by(col(Run.id).desc()).limit(1)
+    """Of the branch itself: a fork may call its own branch the same."""
+    query = select(Run).where(Run.repo_id == repo_id, Run.branch == branch, col(Run.trusted))
+    query = query.order_by(col(Run.id).desc()).limit(1)
     return session.exec(query.where(Run.workflow == workflow) if workflow else query).first()
 
 

@@ -97,7 +97,7 @@ def delete_deliveries(session: Session, before: float) -> None:
     )
 
 
-def commits_kept(session: Session, repo_id: int) -> dict[str, str]:
-    """Run name -> commit, for every run that is left."""
-    rows = session.exec(select(Run.name, Run.sha).where(Run.repo_id == repo_id)).all()
+def commits_kept(session: Session, repo_id: int, objects: str = "") -> dict[str, str]:
+    """Run name -> commit, for every run that is left whose commit lies in the repo itself, or in `objects`."""
+    rows = session.exec(select(Run.name, Run.sha).where(Run.repo_id == repo_id, Run.objects == objects)).all()
     return dict(rows)
