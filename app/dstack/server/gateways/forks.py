@@ -1,4 +1,4 @@
-"""The bare repositories that hold forks' pull requests (`mirrors.fork_id` names them): which there are, and their age."""
+"""The bare repositories that hold forks' pull requests (named by `mirrors.fork_id`): which there are, and their age."""
 
 from __future__ import annotations
 
