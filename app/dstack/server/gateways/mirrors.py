@@ -25,7 +25,7 @@ from dstack.server.gateways.local_git import LocalGit
 MAX_BYTES = 20 * 1024**3  # of one fetch, packed
 TIMEOUT_S = 3600.0
 _ASK_S = 60.0
-_LOOK_S = 0.5
+_LOOK_S = 0.1
 _LEFT_OVER = 64 * 1024**2  # a broken-off pack of this size is taken away at once; git collects small ones in a day
 _ALL = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 _TOLERATED = ("zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate", "missingEmail")  # as for pushes to us

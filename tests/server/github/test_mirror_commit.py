@@ -1,0 +1,289 @@
+"""Commits of GitHub in the server's own repositories: what comes, from where, what stays, and what goes wrong."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fake_github import FakeGitHub
+from github_scene import FULL, Scene
+
+from dstack.errors import ForgeDown, ForgeFailed, GitFailed, Invalid, NotConnected, TooLarge
+from dstack.server.gateways.mirrors import Mirrors, fork_id
+from dstack.server.models import Repo
+from dstack.server.services.mirror_commit import mirror_commit, mirror_heads
+
+
+def fetches(scene: Scene) -> int:
+    return sum(1 for call in scene.fake.git_ledger if call.method == "POST")
+
+
+def test_a_commit_is_here_with_what_leads_to_it(scene: Scene) -> None:
+    second = scene.fake.commit(FULL, "main", {"train.py": "print(2)\n"})
+    scene.fake.push_tag(FULL, "v1", message="one")
+    assert mirror_commit(scene.wiring, scene.repo, second, branch="main") == ""
+    git = scene.wiring.git
+    assert git.read_files(scene.repo_id, second, ["train.py"]) == {"train.py": b"print(2)\n"}
+    assert git.heads(scene.repo_id) == {"refs/heads/main": second, "refs/tags/v1": second}
+    assert git.is_ancestor(scene.repo_id, scene.sha, second)
+
+
+def test_a_commit_that_is_here_costs_no_call(scene: Scene) -> None:
+    mirror_commit(scene.wiring, scene.repo, scene.sha)
+    calls, before = len(scene.fake.ledger), fetches(scene)
+    with scene.fake.outage():
+        assert mirror_commit(scene.wiring, scene.repo, scene.sha) == ""
+    assert (len(scene.fake.ledger), fetches(scene)) == (calls, before)
+
+
+def test_a_commit_no_branch_has_any_more_is_fetched_by_its_id(scene: Scene) -> None:
+    lost = scene.fake.commit(FULL, "main", {"train.py": "lost\n"})
+    scene.fake.force_push(FULL, "main", scene.sha)
+    mirror_commit(scene.wiring, scene.repo, lost, branch="main")
+    assert scene.wiring.git.has_commit(scene.repo_id, lost)
+    assert scene.wiring.git.heads(scene.repo_id) == {"refs/heads/main": scene.sha}
+
+
+def test_a_commit_that_is_nowhere_says_so(scene: Scene) -> None:
+    with pytest.raises(GitFailed) as failed:
+        mirror_commit(scene.wiring, scene.repo, "1" * 40)
+    assert "forced push" in failed.value.hint and "ghs_" not in str(failed.value)
+
+
+def test_the_default_branch_is_followed(scene: Scene) -> None:
+    scene.fake.create_branch(FULL, "trunk", scene.sha)
+    scene.fake.set_default_branch(FULL, "trunk")
+    scene.fake.delete_branch(FULL, "main")
+    mirror_commit(scene.wiring, scene.repo, scene.sha)
+    assert scene.wiring.git.default_branch(scene.repo_id) == "trunk"
+    known = scene.wiring.db.read(lambda s: s.get(Repo, scene.repo.id))
+    assert known is not None and known.default_branch == "trunk"
+
+
+def test_heads_are_as_they_are_there_and_our_refs_stay(scene: Scene) -> None:
+    git = scene.wiring.git
+    side = scene.fake.commit(FULL, "side", {"a": "1"}, parent=scene.sha)
+    scene.fake.push_tag(FULL, "v1", scene.sha)
+    assert mirror_heads(scene.wiring, scene.repo) == {
+        "refs/heads/main": scene.sha, "refs/heads/side": side, "refs/tags/v1": scene.sha,
+    }  # fmt: skip
+    git.keep(scene.repo_id, side, "brave-otter-17")
+    git.write_notes(scene.repo_id, {scene.sha: "a note\n"})
+    scene.fake.delete_branch(FULL, "side")
+    scene.fake.delete_tag(FULL, "v1")
+    moved = scene.fake.commit(FULL, "side/deeper", {"a": "2"}, parent=scene.sha)
+    assert mirror_heads(scene.wiring, scene.repo) == {"refs/heads/main": scene.sha, "refs/heads/side/deeper": moved}
+    assert git.read_notes(scene.repo_id) == {scene.sha: "a note\n"}
+    assert git.resolve(scene.repo_id, "refs/dstack/runs/brave-otter-17") == side
+
+
+def test_refs_there_that_look_like_ours_do_not_come(scene: Scene) -> None:
+    path = scene.fake.repo(FULL).path
+    for ref in ("refs/dstack/runs/a", "refs/notes/dstack", "refs/replace/" + scene.sha):
+        subprocess.run(["git", "-C", path, "update-ref", ref, scene.sha], check=True, env=plain())
+    mirror_heads(scene.wiring, scene.repo)
+    out = subprocess.run(
+        ["git", "-C", scene.wiring.git.path(scene.repo_id), "for-each-ref"],
+        check=True, env=plain(), capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    assert out.split() == [scene.sha, "commit", "refs/heads/main"]
+
+
+def test_an_empty_repository_is_no_trouble(scene: Scene) -> None:
+    scene.fake.create_repo("acme/empty")
+    row = Repo(owner="acme", name="empty", forge="github", installation_id=scene.repo.installation_id, created_at=0)
+    scene.wiring.db.write(lambda s: (s.add(row), s.flush()))
+    assert mirror_heads(scene.wiring, row) == {}
+
+
+# Pull requests
+
+
+def test_the_head_of_an_own_pull_request_comes_into_the_repo(scene: Scene) -> None:
+    head = scene.fake.commit(FULL, "side", {"a": "1"}, parent=scene.sha)
+    number = scene.fake.open_pull(FULL, "side")
+    pull = scene.pull(number)
+    scene.fake.delete_branch(FULL, "side")
+    assert mirror_commit(scene.wiring, scene.repo, head, pull=pull) == ""
+    assert scene.wiring.git.has_commit(scene.repo_id, head)
+
+
+def fork_pull(scene: Scene) -> tuple[int, str]:
+    fork = scene.fake.fork(FULL, "eve")
+    head = scene.fake.push(fork, "patch", {"train.py": "evil\n"}, author="eve")
+    return scene.fake.open_pull(FULL, "patch", head_repo=fork, author="eve"), head
+
+
+def test_a_fork_s_objects_never_enter_the_repo(scene: Scene) -> None:
+    number, head = fork_pull(scene)
+    objects = mirror_commit(scene.wiring, scene.repo, head, pull=scene.pull(number))
+    git = scene.wiring.git
+    assert objects == fork_id(scene.repo_id, number) == f"{scene.repo_id}-pull-{number}"
+    assert git.has_commit(objects, head) and not git.has_commit(scene.repo_id, head)
+    assert git.merge_base(objects, scene.sha, head) == scene.sha  # what it borrows is there too
+    assert git.read_files(objects, head, ["train.py"]) == {"train.py": b"evil\n"}
+    calls = len(scene.fake.ledger)
+    assert mirror_commit(scene.wiring, scene.repo, head, pull=scene.pull(number)) == objects
+    assert len(scene.fake.ledger) == calls + 1  # pull() alone
+    scene.wiring.mirrors.forget_fork(scene.repo_id, number)
+    assert not git.exists(objects)
+
+
+def test_a_fork_s_head_that_was_left_behind_is_still_the_one_asked_for(scene: Scene) -> None:
+    number, head = fork_pull(scene)
+    pull = scene.pull(number)
+    newer = scene.fake.push("eve/vision", "patch", {"train.py": "more\n"}, author="eve")
+    scene.fake.force_push("eve/vision", "patch", scene.fake.commit("eve/vision", "x", {"b": "1"}, parent=scene.sha))
+    objects = mirror_commit(scene.wiring, scene.repo, head, pull=pull)
+    assert scene.wiring.git.has_commit(objects, head) and newer != head
+
+
+def test_a_fork_s_repository_that_lost_what_it_borrowed_is_made_anew(scene: Scene) -> None:
+    number, head = fork_pull(scene)
+    objects = mirror_commit(scene.wiring, scene.repo, head, pull=scene.pull(number))
+    scene.wiring.git.remove(scene.repo_id)
+    newer = scene.fake.push("eve/vision", "patch", {"train.py": "more\n"}, author="eve")
+    assert mirror_commit(scene.wiring, scene.repo, newer, pull=scene.pull(number)) == objects
+    assert scene.wiring.git.read_files(objects, newer, ["train.py"]) == {"train.py": b"more\n"}
+
+
+def test_a_fork_that_is_gone_is_fetched_all_the_same(scene: Scene) -> None:
+    number, head = fork_pull(scene)
+    scene.fake.delete_repo("eve/vision")
+    objects = mirror_commit(scene.wiring, scene.repo, head, pull=scene.pull(number))
+    assert scene.wiring.git.has_commit(objects, head)
+
+
+# Trouble
+
+
+def test_several_at_once_fetch_once(scene: Scene) -> None:
+    problems: list[Exception] = []
+
+    def act() -> None:
+        try:
+            mirror_commit(scene.wiring, scene.repo, scene.sha)
+        except (ForgeFailed, GitFailed) as error:
+            problems.append(error)
+
+    threads = [threading.Thread(target=act) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems and len(scene.fake.calls("access_tokens")) == 1
+
+
+@pytest.mark.parametrize("how", ["503", "reset"])
+def test_an_outage_is_waited_for(scene: Scene, how: str) -> None:
+    with scene.fake.outage(how):
+        for ask in (lambda: mirror_commit(scene.wiring, scene.repo, scene.sha), lambda: git_only(scene)):
+            with pytest.raises(ForgeDown) as down:
+                ask()
+            assert "ghs_" not in str(down.value)
+    mirror_commit(scene.wiring, scene.repo, scene.sha)
+
+
+def git_only(scene: Scene) -> None:
+    """The token was had before the outage began."""
+    scene.wiring.git.create(scene.repo_id)
+    scene.wiring.mirrors.fetch_branches(scene.repo_id, f"{scene.fake.url}/{FULL}.git", "ghs_secret")
+
+
+def test_a_token_that_is_refused_is_a_plain_failure(scene: Scene) -> None:
+    scene.wiring.git.create(scene.repo_id)
+    with pytest.raises(GitFailed) as failed:
+        scene.wiring.mirrors.fetch_branches(scene.repo_id, f"{scene.fake.url}/{FULL}.git", "ghs_dead")
+    assert "contents: read" in failed.value.hint and "ghs_dead" not in str(failed.value)
+
+
+def test_no_redirect_is_followed(scene: Scene) -> None:
+    scene.fake.rename_repo(FULL, "sight")
+    scene.wiring.git.create(scene.repo_id)
+    _, token = scene.wiring.forge.clone_address(replace(scene.place, name="sight"))
+    with pytest.raises(GitFailed):
+        scene.wiring.mirrors.fetch_branches(scene.repo_id, f"{scene.fake.url}/{FULL}.git", token)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://169.254.169.254/latest",
+        "file:///etc",
+        "ssh://git@h/x",
+        "ext::sh -c id",
+        "--upload-pack=id",
+        "http://h/x",
+    ],
+)
+def test_only_the_forge_is_dialled(scene: Scene, address: str) -> None:
+    scene.wiring.git.create(scene.repo_id)
+    with pytest.raises(Invalid):
+        scene.wiring.mirrors.fetch_branches(scene.repo_id, address, "t")
+    with pytest.raises(Invalid):
+        scene.wiring.mirrors.default_branch(address, "t")
+
+
+def test_an_address_that_only_begins_like_the_forge_s_is_not_its(tmp_path: Path, scene: Scene) -> None:
+    for trick in ("@evil.example/x", ".evil.example/x", "/../x"):
+        with pytest.raises(Invalid):
+            scene.wiring.mirrors.default_branch(f"{scene.fake.url}{trick}", "t")
+
+
+def test_more_than_fits_is_ended_and_leaves_nothing(scene: Scene, fake: FakeGitHub) -> None:
+    fake.commit(FULL, "main", {"big.bin": os.urandom(40_000_000)})
+    small = Mirrors(scene.wiring.git, fake.url, max_bytes=1000)
+    scene.wiring.git.create(scene.repo_id)
+    address, token = scene.wiring.forge.clone_address(scene.place)
+    with pytest.raises(TooLarge):
+        small.fetch_branches(scene.repo_id, address, token)
+    assert scene.wiring.git.heads(scene.repo_id) == {}
+    packs = scene.wiring.git.path(scene.repo_id) / "objects" / "pack"
+    assert sum(path.stat().st_size for path in packs.iterdir()) <= 1000
+
+
+def test_one_that_hangs_is_ended(scene: Scene, fake: FakeGitHub) -> None:
+    hasty = Mirrors(scene.wiring.git, fake.url, timeout_s=0.3)
+    scene.wiring.git.create(scene.repo_id)
+    address, token = scene.wiring.forge.clone_address(scene.place)
+    fake.faults.hang(2, r"\.git/")
+    with pytest.raises(ForgeDown):
+        hasty.fetch_branches(scene.repo_id, address, token)
+
+
+def test_the_token_is_in_no_argument_and_no_file(scene: Scene, fake: FakeGitHub, tmp_path: Path) -> None:
+    _, token = scene.wiring.forge.clone_address(scene.place)
+    scene.wiring.git.create(scene.repo_id)
+    seen: list[str] = []
+    fake.faults.hang(0.5, r"\.git/")
+    address = f"{fake.url}/{FULL}.git"
+    thread = threading.Thread(
+        target=scene.wiring.mirrors.fetch_branches, args=(scene.repo_id, address, token), daemon=True
+    )
+    thread.start()
+    while thread.is_alive():
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                seen.append(path.read_bytes().decode(errors="replace"))
+            except OSError:
+                continue
+    thread.join()
+    assert any(address in line for line in seen)
+    assert not [line for line in seen if token in line]
+    folder = scene.wiring.git.path(scene.repo_id)
+    assert not [path for path in folder.rglob("*") if path.is_file() and token.encode() in path.read_bytes()]
+
+
+def test_where_the_app_may_not_act_nothing_is_fetched(scene: Scene) -> None:
+    scene.repo.installation_id, scene.repo.problem = None, "the App was removed"
+    with pytest.raises(NotConnected) as refused:
+        mirror_commit(scene.wiring, scene.repo, scene.sha)
+    assert "the App was removed" in refused.value.message
+
+
+def plain() -> dict[str, str]:
+    return {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | {"GIT_CONFIG_GLOBAL": os.devnull}
