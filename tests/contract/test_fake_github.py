@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import requests
 from fake_github import FakeGitHub
-from github_scene import REPO, Receiver, Scene, git
+from fake_github_scene import REPO, Receiver, Scene, git
 
 
 @pytest.fixture

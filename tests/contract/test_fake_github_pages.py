@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 from fake_github import FakeGitHub
-from github_scene import REPO, Receiver, Scene
+from fake_github_scene import REPO, Receiver, Scene
 
 CHECKS = f"/repos/{REPO}/check-runs"
 

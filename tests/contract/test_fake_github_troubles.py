@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import requests
 from fake_github import FakeGitHub
-from github_scene import REPO, Receiver, Scene
+from fake_github_scene import REPO, Receiver, Scene
 
 
 @pytest.fixture

@@ -71,7 +71,8 @@ def repository(at: Addresses, repo: Repo, *, full: bool = True) -> Json:
         "watchers_count": 0, "language": None, "has_issues": True, "has_projects": True, "has_downloads": True,
         "has_wiki": False, "has_pages": False, "has_discussions": False, "forks_count": 0, "mirror_url": None,
         "archived": False, "disabled": False, "open_issues_count": open_issues, "license": None,
-        "allow_forking": True, "is_template": False, "topics": [], "web_commit_signoff_required": False, "custom_properties": {},
+        "allow_forking": True, "is_template": False, "topics": [],
+        "web_commit_signoff_required": False, "custom_properties": {},
         "visibility": "private" if repo.private else "public",
         "forks": 0, "open_issues": open_issues, "watchers": 0, "default_branch": repo.default_branch,
     }  # fmt: skip
