@@ -94,6 +94,22 @@ def of_known_words(lines: Collection[Line], words: Collection[str]) -> tuple[Lin
     return tuple(line for line in lines if line.word == MAIN_WORD or line.word in words)
 
 
+def verb_of(line: Line) -> Verb:
+    """What a line would do: somebody who may not do that is told nothing, so it is asked before the line is judged. One
+    that cannot be read only asks for help."""
+    try:
+        return read_line(line, {line.word: ()}).verb
+    except Usage:
+        return Verb.HELP
+
+
+def is_head_as_said(known_sha: str, known_since: float, head_sha: str, said_at: float) -> bool:
+    """Whether a comment of `said_at` was made at what is the head of its pull request now. `known_sha` is the head as
+    it was heard of before the comment was handled, pushed at `known_since`: both times are the forge's, in whole
+    seconds. In doubt it was not: what somebody looked at is what runs, not what was pushed since."""
+    return known_sha == head_sha and known_since <= said_at
+
+
 def read_line(line: Line, words: Mapping[str, tuple[str, ...]]) -> Asked:
     """What a line asks for; `words` says which workflows each word of their own starts, in this commit. Raises Usage:
     what is wrong, with what there is."""

@@ -20,6 +20,8 @@ from dstack.wire.states import JobState
 
 DONE, REFUSED, NOT_ALLOWED, UNDER_WAY = "rocket", "confused", "-1", "eyes"
 _ROWS: Final = 100  # of a table
+# The reply is edited when a state changes: what goes on is one word here, so that it is edited rarely.
+_STATES: Final = dict.fromkeys((JobState.PREPARING, JobState.RUNNING, JobState.SAVING), "🔄 under way")
 _MARK: Final = "<!-- dstack:reply:{} -->"
 
 
@@ -103,7 +105,7 @@ def _render(answer: Answer, runs: Mapping[str, Run], url_of: Callable[[str], str
 
 
 def _run_line(run: Run, url_of: Callable[[str], str]) -> str:
-    said = f"waits for `approve {run.sha[:7]}`" if run.is_held else STATES[run.state]
+    said = f"waits for `/dstack approve {run.sha[:7]}`" if run.is_held else _STATES.get(run.state, STATES[run.state])
     ended = plain(why(run.reason, run.message)) if run.state.is_final and run.reason is not None else ""
     return f"{plain(run.workflow)} [{run.name}]({url_of(run.name)}) {said}{f': {ended}' if ended else ''}"
 
