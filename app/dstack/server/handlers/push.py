@@ -1,88 +1,132 @@
-"""A push to our Git remote."""
+"""Branches and tags that moved, on our own Git remote or on the forge: what their new commits start."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 from sqlmodel import Session
 
-from dstack.errors import DstackError
+from dstack.errors import ConfigProblems, DstackError, ForgeBusy, ForgeDown, Unavailable
 from dstack.language import Event
+from dstack.server.decide.not_needed import after_push
 from dstack.server.decide.plan import GroupPlan, Occasion
 from dstack.server.handlers.registry import handles
 from dstack.server.handlers.start_runs import plan_event, write_groups
 from dstack.server.models import Delivery, Repo, Run
 from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.build_wheel import wheel_requirement
+from dstack.server.services.note_not_needed import forget_not_needed, note_not_needed, note_problem
 from dstack.server.services.settle_delivery import settle_delivery
 from dstack.server.store.heads import note_head
 from dstack.server.store.repos import repo_by_id
 from dstack.server.wiring import Wiring
 from dstack.wire.states import Trigger
 
-_BRANCH, _TAG = "refs/heads/", "refs/tags/"
+BRANCH, TAG = "refs/heads/", "refs/tags/"
 
 
-def is_gone(sha: str) -> bool:
-    """Git writes zeros for a ref that does not exist."""
-    return set(sha) == {"0"}
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A ref that moved from commit `old` to `new`; zeros where there is none."""
+
+    ref: str
+    old: str
+    new: str
+
+    @property
+    def is_delete(self) -> bool:
+        return set(self.new) == {"0"}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What an update starts, or why nothing. `problem`: the commit's own files are at fault, `failed`: something is."""
+
+    update: Update
+    group: GroupPlan | None = None
+    why: str = ""
+    failed: str = ""
+    problem: str = ""
+    not_needed: dict[str, str] = field(default_factory=dict)
 
 
 @handles("push")
 def handle_push(wiring: Wiring, delivery: Delivery) -> None:
-    """Each branch or tag that moved starts what its new commit says; one with problems does not hold up the others."""
+    """A push to our own remote, or what the reconciler found."""
     repo = wiring.db.read(lambda session: repo_by_id(session, delivery.repo_id or 0))
-    updates = [u for u in delivery.body["updates"] if u["ref"].startswith((_BRANCH, _TAG))]
-    reasons: list[str] = []
-    failed: list[str] = []
+    start_pushed(wiring, repo, delivery, [Update(u["ref"], u["old"], u["new"]) for u in delivery.body["updates"]])
+
+
+def start_pushed(wiring: Wiring, repo: Repo, delivery: Delivery, updates: Sequence[Update]) -> None:
+    """Each branch or tag that moved starts what its new commit says; one with problems does not hold up the others.
+    The commits are here already."""
+    updates = [update for update in updates if update.ref.startswith((BRANCH, TAG))]
+    judged: list[Judged] = []
 
     def plans() -> list[GroupPlan]:
-        reasons.clear()
-        failed.clear()
-        found = [_plan_update(wiring, repo, delivery, update, reasons, failed) for update in updates]
-        return [plan for plan in found if plan is not None]
+        judged[:] = [_judge(wiring, repo, delivery, update) for update in updates]
+        return [one.group for one in judged if one.group is not None]
 
     def settle(session: Session, runs: list[Run]) -> None:
-        for update in updates:
-            note_head(session, repo.id or 0, update["ref"], None if is_gone(update["new"]) else update["new"])
+        now = wiring.clock.now()
+        for one in judged:
+            note_head(session, repo.id or 0, one.update.ref, None if one.update.is_delete else one.update.new)
+            if repo.is_mirror:
+                _answer(session, repo, one, now)
+        forget_not_needed(session, runs)
+        failed = [one.failed for one in judged if one.failed]
         state = DeliveryState.FAILED if failed else DeliveryState.PROCESSED if runs else DeliveryState.IGNORED
-        reason = "\n".join(failed + reasons) or ("" if runs else "this commit has been run before")
-        settle_delivery(session, delivery.id or 0, state, reason, wiring.clock.now())
+        said = "\n".join(failed + [one.why for one in judged if one.why])
+        reason = said or ("" if runs else "this commit has been run before")
+        settle_delivery(session, delivery.id or 0, state, reason, now, repo_id=repo.id)
 
     write_groups(wiring, plans, settle)
 
 
-def _plan_update(
-    wiring: Wiring, repo: Repo, delivery: Delivery, update: dict[str, str], reasons: list[str], failed: list[str]
-) -> GroupPlan | None:
-    ref, old, new = update["ref"], update["old"], update["new"]
-    if is_gone(new):
-        reasons.append(f"{ref} was deleted")
-        return None
-    branch, tag = ref.removeprefix(_BRANCH) if ref.startswith(_BRANCH) else "", ""
-    if ref.startswith(_TAG):
-        tag = ref.removeprefix(_TAG)
-    default_branch = wiring.git.default_branch(str(repo.id))
+def _answer(session: Session, repo: Repo, one: Judged, now: float) -> None:
+    if one.problem:
+        note_problem(session, repo.id or 0, one.update.new, one.problem, now)
+    note_not_needed(session, repo.id or 0, one.update.new, one.not_needed, now)
+
+
+def _judge(wiring: Wiring, repo: Repo, delivery: Delivery, update: Update) -> Judged:
+    if update.is_delete:
+        return Judged(update, why=f"{update.ref} was deleted")
+    try:
+        return _plan(wiring, repo, delivery, update)
+    except (Unavailable, ForgeBusy, ForgeDown):
+        raise
+    except ConfigProblems as error:
+        return Judged(update, failed=error.message, problem=error.message)
+    except DstackError as error:
+        return Judged(update, failed=error.message)
+
+
+def _plan(wiring: Wiring, repo: Repo, delivery: Delivery, update: Update) -> Judged:
+    repo_id = str(repo.id)
+    branch = update.ref.removeprefix(BRANCH) if update.ref.startswith(BRANCH) else ""
+    tag = update.ref.removeprefix(TAG) if update.ref.startswith(TAG) else ""
+    default_branch = wiring.git.default_branch(repo_id)
     occasion = Occasion(
         repo=repo.full_name,
-        sha=new,
+        sha=update.new,
         branch=branch,
         default_branch=default_branch,
         trigger=Trigger.PUSH,
         wheel=wheel_requirement(wiring.settings.public_url),
-        key=f"push:{repo.id}:{ref}:{new}",
+        key=f"push:{repo.id}:{update.ref}:{update.new}",
     )
-    try:
-        event = Event(
-            trigger=Trigger.PUSH,
-            branch=branch,
-            tag=tag,
-            default_branch=default_branch,
-            changed=wiring.git.changed_paths(str(repo.id), old, new),
-            message=wiring.git.commit_info(str(repo.id), new).message,
-        )
-        outcome = plan_event(wiring, repo, delivery, occasion, event)
-    except DstackError as error:
-        failed.append(error.message)
-        return None
-    if outcome.group is None:
-        reasons.append(outcome.why)
-    return outcome.group
+    event = Event(
+        trigger=Trigger.PUSH,
+        branch=branch,
+        tag=tag,
+        default_branch=default_branch,
+        changed=wiring.git.changed_paths(repo_id, update.old, update.new),
+        message=wiring.git.commit_info(repo_id, update.new).message,
+    )
+    outcome = plan_event(wiring, repo, delivery, occasion, event)
+    not_needed = {}
+    if branch and outcome.project is not None:
+        not_needed = after_push(outcome.project, outcome.chosen, on_default_branch=branch == default_branch)
+    return Judged(update, outcome.group, why="" if outcome.group else outcome.why, not_needed=not_needed)

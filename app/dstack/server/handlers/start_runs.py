@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sqlmodel import Session
 
 from dstack.errors import ConfigProblems
-from dstack.language import FILES, Event, Project, read_project, select
+from dstack.language import FILES, Event, Project, Selection, read_project, select
 from dstack.server.decide.plan import GroupPlan, Occasion, RunPlan, plan_runs
 from dstack.server.handlers.sources import with_sources
 from dstack.server.models import Delivery, Repo, Run
@@ -20,10 +20,13 @@ _DRAWS = 20
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of it: the plan (None: nothing to start) and, for nothing, why."""
+    """What came of it: the plan (None: nothing to start) and, for nothing, why. `chosen` says it of each workflow of
+    the `project`."""
 
     group: GroupPlan | None
     why: str = ""
+    project: Project | None = None
+    chosen: tuple[Selection, ...] = ()
 
 
 def read_project_at(wiring: Wiring, repo: Repo, sha: str, objects: str = "") -> Project:
@@ -51,11 +54,11 @@ def plan_event(
     chosen = select(project, event)
     starts = [selection.workflow for selection in chosen if selection.starts]
     if not starts:
-        return Outcome(None, "; ".join(f"{s.workflow}: {s.why}" for s in chosen))
+        return Outcome(None, "; ".join(f"{s.workflow}: {s.why}" for s in chosen), project, chosen)
     occasion = with_sources(wiring, repo, project, starts, occasion)
     draw = wiring.clock.new_name
     runs = plan_runs(project, starts, variables or {}, occasion, draw, only_declared=True)
-    return Outcome(group_of(wiring, repo, delivery, occasion, runs))
+    return Outcome(group_of(wiring, repo, delivery, occasion, runs), "", project, chosen)
 
 
 def group_of(

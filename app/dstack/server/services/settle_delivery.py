@@ -13,9 +13,13 @@ from dstack.server.store.deliveries import delivery_by_id
 MAX_TRIES = 3
 
 
-def settle_delivery(session: Session, delivery_id: int, state: DeliveryState, reason: str, now: float) -> None:
-    """Its end, with the reason; whoever waits for it is woken."""
+def settle_delivery(
+    session: Session, delivery_id: int, state: DeliveryState, reason: str, now: float, *, repo_id: int | None = None
+) -> None:
+    """Its end, with the reason; whoever waits for it is woken. `repo_id`: what it was about, where that was not known
+    when it came."""
     delivery = delivery_by_id(session, delivery_id)
+    delivery.repo_id = delivery.repo_id or repo_id
     delivery.state, delivery.reason, delivery.processed_at = state, reason[:4000], now
     session.add(delivery)
     wake(session, delivery_topic(delivery_id))

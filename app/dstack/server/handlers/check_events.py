@@ -1,0 +1,153 @@
+"""Buttons on our checks at the forge: run again, tag, approve. Whoever presses must be allowed to write there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from sqlmodel import Session, col, select
+
+from dstack.errors import Conflict, DstackError, ForgeRefused
+from dstack.server.forge_events import CheckRunEvent, CheckSuiteEvent, Origin
+from dstack.server.gateways.forge import Permission
+from dstack.server.handlers.github import settle
+from dstack.server.handlers.registry import handles_event
+from dstack.server.models import Delivery, Group, Repo, Run
+from dstack.server.models.delivery import DeliveryState
+from dstack.server.services.restart_run import restart_run
+from dstack.server.services.settle_delivery import settle_delivery
+from dstack.server.store.runs import run_by_name
+from dstack.server.transitions.deliveries import receive_delivery
+from dstack.server.transitions.tags import move_tag
+from dstack.server.wiring import Wiring, place_of
+
+RUN_PREFIX = "run:"  # of the external id that a check of one run has
+TAG_LATEST, APPROVE = "tag-latest", "approve"
+
+Act = Callable[[Session], str]
+
+
+@handles_event(CheckRunEvent)
+def handle_check_run(wiring: Wiring, delivery: Delivery, repo: Repo, event: CheckRunEvent) -> None:
+    """Raises ForgeBusy and ForgeDown: whoever is not known to be allowed is not."""
+    name = event.external_id.removeprefix(RUN_PREFIX) if event.external_id.startswith(RUN_PREFIX) else ""
+    run = wiring.db.read(partial(run_by_name, name=name)) if name else None
+    if run is None or run.repo_id != repo.id:
+        again = event.origin.action == "rerequested"
+        if again and _is_of_commit(event):
+            _act(wiring, delivery, repo, event.origin, partial(_restart_all, wiring, delivery, repo, event.head_sha))
+        else:
+            settle(wiring, delivery, DeliveryState.IGNORED, "it is not a check of a run here", repo)
+        return
+    acts: dict[str, Act] = {
+        "rerequested": partial(_restart, wiring, delivery, run.name),
+        TAG_LATEST: partial(_tag, wiring, delivery, run.name),
+        APPROVE: partial(_approve, wiring, delivery, run.name),
+    }
+    action = event.identifier if event.origin.action == "requested_action" else event.origin.action
+    if action not in acts:
+        settle(wiring, delivery, DeliveryState.IGNORED, f"there is no button {action[:40]!r}", repo)
+        return
+    _act(wiring, delivery, repo, event.origin, acts[action])
+
+
+@handles_event(CheckSuiteEvent)
+def handle_check_suite(wiring: Wiring, delivery: Delivery, repo: Repo, event: CheckSuiteEvent) -> None:
+    """Re-run all checks. Raises ForgeBusy and ForgeDown."""
+    _act(wiring, delivery, repo, event.origin, partial(_restart_all, wiring, delivery, repo, event.head_sha))
+
+
+def _is_of_commit(event: CheckRunEvent) -> bool:
+    """One check stands for all runs of a commit, where the server is set to that."""
+    return event.external_id.startswith("commit:")
+
+
+def _act(wiring: Wiring, delivery: Delivery, repo: Repo, origin: Origin, act: Act) -> None:
+    if not _may_write(wiring, repo, origin.sender):
+        who = origin.sender or "somebody unknown"
+        settle(wiring, delivery, DeliveryState.IGNORED, f"{who} may not write to {repo.full_name}", repo)
+        return
+
+    def unit(session: Session) -> None:
+        reason = act(session)
+        now = wiring.clock.now()
+        settle_delivery(session, delivery.id or 0, DeliveryState.PROCESSED, reason, now, repo_id=repo.id)
+
+    try:
+        wiring.db.write(unit)
+    except Conflict as error:
+        settle(wiring, delivery, DeliveryState.IGNORED, f"{error.message}. {error.hint}".strip(), repo)
+        return
+    _keep_commits(wiring, delivery)
+
+
+def _may_write(wiring: Wiring, repo: Repo, login: str) -> bool:
+    try:
+        permission = wiring.forge.permission(place_of(repo), login) if login else Permission.NONE
+    except ForgeRefused:
+        return False
+    return permission.may_write
+
+
+def _restart(wiring: Wiring, delivery: Delivery, name: str, session: Session) -> str:
+    old = run_by_name(session, name)
+    if old is None:
+        raise Conflict(f"the run {name} is gone")
+    run = restart_run(session, old, by=delivery.sender, clock=wiring.clock)
+    group = session.get(Group, run.group_id)
+    assert group is not None
+    group.delivery_id = delivery.id
+    session.add(group)
+    return f"{run.name} does the work of {old.name} again"
+
+
+def _restart_all(wiring: Wiring, delivery: Delivery, repo: Repo, sha: str, session: Session) -> str:
+    """The newest clean run of each workflow at this commit that has ended."""
+    query = select(Run).where(Run.repo_id == repo.id, Run.sha == sha, col(Run.is_clean)).order_by(col(Run.id))
+    newest = {run.workflow: run for run in session.exec(query).all()}
+    said = []
+    for old in newest.values():
+        try:
+            with session.begin_nested():
+                said.append(_restart(wiring, delivery, old.name, session))
+        except DstackError as error:
+            said.append(error.message)
+    if not said:
+        raise Conflict(f"nothing has run at {sha[:7]}")
+    return "\n".join(said)
+
+
+def _tag(wiring: Wiring, delivery: Delivery, name: str, session: Session) -> str:
+    run = run_by_name(session, name)
+    if run is None:
+        raise Conflict(f"the run {name} is gone")
+    try:
+        tag = move_tag(session, run, "latest", by=delivery.sender, now=wiring.clock.now())
+    except DstackError as error:
+        raise Conflict(error.message, error.hint) from None
+    return f"{tag.label} is on {run.name}"
+
+
+def _approve(wiring: Wiring, delivery: Delivery, name: str, session: Session) -> str:
+    """Files the approval: what follows from it is that delivery's."""
+    run = run_by_name(session, name)
+    if run is None or run.pull_request is None:
+        raise Conflict(f"{name} is not of a pull request")
+    body = {"number": run.pull_request, "sha": run.sha, "by": delivery.sender, "gpu_seconds": None}
+    receive_delivery(
+        session,
+        "approved",
+        f"approved:{delivery.id}",
+        body,
+        repo_id=run.repo_id,
+        sender=delivery.sender,
+        now=wiring.clock.now(),
+    )
+    return f"{delivery.sender} approves {run.sha[:7]} of #{run.pull_request}"
+
+
+def _keep_commits(wiring: Wiring, delivery: Delivery) -> None:
+    """Runs made again hold their commits, as every run does."""
+    query = select(Run).join(Group, col(Group.id) == Run.group_id).where(Group.delivery_id == delivery.id)
+    for run in wiring.db.read(lambda s: s.exec(query).all()):
+        wiring.git.keep_all(run.git_id, {run.name: run.sha})

@@ -1,0 +1,29 @@
+"""A push to a repository of the forge: its commit is fetched, then it goes the way of a push to our own remote."""
+
+from __future__ import annotations
+
+from dstack.git.names import is_zero
+from dstack.server.forge_events import Push
+from dstack.server.handlers.github import settle
+from dstack.server.handlers.push import BRANCH, TAG, Update, start_pushed
+from dstack.server.handlers.registry import handles_event
+from dstack.server.models import Delivery, Repo
+from dstack.server.models.delivery import DeliveryState
+from dstack.server.services.mirror_commit import mirror_commit
+from dstack.server.wiring import Wiring
+
+MERGE_QUEUE = "gh-readonly-queue/"
+
+
+@handles_event(Push)
+def handle_forge_push(wiring: Wiring, delivery: Delivery, repo: Repo, event: Push) -> None:
+    """Raises ForgeBusy and ForgeDown, so that the delivery waits for the forge."""
+    branch = event.ref.removeprefix(BRANCH) if event.ref.startswith(BRANCH) else ""
+    if not event.ref.startswith((BRANCH, TAG)):
+        settle(wiring, delivery, DeliveryState.IGNORED, "neither a branch nor a tag was pushed", repo)
+    elif branch.startswith(MERGE_QUEUE):
+        settle(wiring, delivery, DeliveryState.IGNORED, "the merge group says it too", repo)
+    else:
+        if not is_zero(event.after):
+            mirror_commit(wiring, repo, event.commit, branch=branch)
+        start_pushed(wiring, repo, delivery, [Update(event.ref, event.before, event.commit)])

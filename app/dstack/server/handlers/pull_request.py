@@ -1,0 +1,191 @@
+"""A pull request was opened, moved, reopened, closed: what runs at its head, and what needs to run no more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sqlmodel import Session
+
+from dstack.errors import ConfigProblems, DstackError, ForgeBusy, ForgeDown, ForgeRefused, GitFailed, Unavailable
+from dstack.language import Event
+from dstack.server.decide.not_needed import after_pull_request
+from dstack.server.decide.plan import GroupPlan, Occasion
+from dstack.server.decide.trust import judge_pull
+from dstack.server.forge_events import PullRequestEvent
+from dstack.server.gateways.forge import PullFacts
+from dstack.server.handlers.github import settle
+from dstack.server.handlers.registry import handles_event
+from dstack.server.handlers.start_runs import plan_event, read_project_at, write_groups
+from dstack.server.models import Delivery, PullRequest, Repo, Run
+from dstack.server.models.delivery import DeliveryState
+from dstack.server.services.build_wheel import wheel_requirement
+from dstack.server.services.mirror_commit import mirror_commit
+from dstack.server.services.note_not_needed import forget_not_needed, note_not_needed, note_problem
+from dstack.server.services.record_pull import record_pull
+from dstack.server.services.restart_run import restart_run
+from dstack.server.services.settle_delivery import settle_delivery
+from dstack.server.services.supersede_pull import closed_runs, running_workflows, stop_closed, supersede_pull
+from dstack.server.store.github import approval_of, pull_by_number
+from dstack.server.wiring import Wiring, place_of
+from dstack.wire.states import Trigger
+
+
+@handles_event(PullRequestEvent)
+def handle_pull_request(wiring: Wiring, delivery: Delivery, repo: Repo, event: PullRequestEvent) -> None:
+    """Raises ForgeBusy and ForgeDown, so that the delivery waits for the forge."""
+    pull = _record(wiring, repo, event.pull)
+    action = event.origin.action
+    if action == "closed":
+        _close(wiring, delivery, repo, pull)
+    elif action == "converted_to_draft":
+        settle(wiring, delivery, DeliveryState.IGNORED, f"#{pull.number} is a draft again; what runs goes on", repo)
+    else:
+        # A pull request that goes to another branch now is judged as if it had moved.
+        start_pull(wiring, delivery, repo, event.pull, "synchronize" if action == "edited" else action)
+
+
+def _record(wiring: Wiring, repo: Repo, facts: PullFacts) -> PullRequest:
+    """News that is no younger than what is known and says something else: the forge is asked which holds."""
+    known = wiring.db.read(lambda s: pull_by_number(s, repo.id or 0, facts.number))
+    if known is not None and facts.updated_at <= known.updated_at and _differs(known, facts):
+        try:
+            facts = wiring.forge.pull(place_of(repo), facts.number)
+        except ForgeRefused:
+            return known
+    return wiring.db.write(lambda s: record_pull(s, repo.id or 0, facts, wiring.clock.now()))
+
+
+def _differs(known: PullRequest, facts: PullFacts) -> bool:
+    names = ("head_sha", "base_branch", "is_open", "is_draft")
+    return any(getattr(known, name) != getattr(facts, name) for name in names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    group: GroupPlan | None = None
+    why: str = ""
+    problem: str = ""
+    not_needed: dict[str, str] = field(default_factory=dict)
+
+
+def start_pull(wiring: Wiring, delivery: Delivery, repo: Repo, facts: PullFacts, action: str) -> None:
+    """The runs of a pull request with this head; each is made once, whichever event comes first. Where the pull request
+    has another head by now, they are made and give way to those of that head."""
+    pull = wiring.db.read(lambda s: pull_by_number(s, repo.id or 0, facts.number))
+    assert pull is not None, "it has been recorded"
+    try:
+        objects = mirror_pull(wiring, repo, facts, pull)
+    except (GitFailed, ForgeRefused) as error:
+        if facts.head_sha == pull.head_sha:
+            raise
+        why = f"{facts.head_sha[:7]} is gone, the head is {pull.head_sha[:7]}: {error.message}"
+        settle(wiring, delivery, DeliveryState.IGNORED, why, repo)
+        return
+    judged = _Judged()
+
+    def plans() -> list[GroupPlan]:
+        nonlocal judged
+        judged = _judge(wiring, delivery, repo, facts, objects, action)
+        return [judged.group] if judged.group is not None else []
+
+    def settle_all(session: Session, runs: list[Run]) -> None:
+        now, repo_id = wiring.clock.now(), repo.id or 0
+        current = pull_by_number(session, repo_id, facts.number)
+        assert current is not None
+        supersede_pull(session, current, runs, now)
+        again = _restart_closed(session, wiring, delivery, current) if action == "reopened" else []
+        if judged.problem:
+            note_problem(session, repo_id, facts.head_sha, judged.problem, now)
+        note_not_needed(session, repo_id, facts.head_sha, judged.not_needed, now)
+        forget_not_needed(session, runs)
+        made = bool(runs or again)
+        state = DeliveryState.FAILED if judged.problem else DeliveryState.PROCESSED if made else DeliveryState.IGNORED
+        reason = judged.problem or judged.why or ("" if made else "this head has been run before")
+        settle_delivery(session, delivery.id or 0, state, reason, now, repo_id=repo_id)
+
+    write_groups(wiring, plans, settle_all)
+
+
+def mirror_pull(wiring: Wiring, repo: Repo, facts: PullFacts, pull: PullRequest) -> str:
+    """Fetch the head and what it is compared with; the bare repository that has the head ("": the repo's own)."""
+    mirror_commit(wiring, repo, facts.base_sha, branch=facts.base_branch)
+    return mirror_commit(wiring, repo, facts.head_sha, pull=pull)
+
+
+def _judge(wiring: Wiring, delivery: Delivery, repo: Repo, facts: PullFacts, objects: str, action: str) -> _Judged:
+    git, where = wiring.git, objects or str(repo.id)
+    base = git.merge_base(where, facts.base_sha, facts.head_sha)
+    occasion = pull_occasion(wiring, repo, facts, objects)
+    event = Event(
+        trigger=Trigger.PULL_REQUEST,
+        branch=facts.base_branch,
+        default_branch=occasion.default_branch,
+        changed=git.changed_paths(where, base, facts.head_sha) if base is not None else None,
+        message=git.commit_info(where, facts.head_sha).message,
+        action=action,
+        is_draft=facts.is_draft,
+    )
+    try:
+        outcome = plan_event(wiring, repo, delivery, occasion, event)
+    except ConfigProblems as error:
+        return _Judged(problem=error.message)
+    not_needed = {}
+    if outcome.project is not None:
+        not_needed = after_pull_request(outcome.project, outcome.chosen, is_fork=facts.is_fork)
+    return _Judged(outcome.group, "" if outcome.group else outcome.why, not_needed=not_needed)
+
+
+def pull_occasion(wiring: Wiring, repo: Repo, facts: PullFacts, objects: str) -> Occasion:
+    """The head of a pull request, as far as it is trusted."""
+    approval = wiring.db.read(lambda s: approval_of(s, repo.id or 0, facts.number, facts.head_sha))
+    trust = judge_pull(facts.is_fork, approval.sha if approval is not None else None, facts.head_sha)
+    return Occasion(
+        repo=repo.full_name,
+        sha=facts.head_sha,
+        branch=facts.head_branch,
+        default_branch=wiring.git.default_branch(str(repo.id)),
+        trigger=Trigger.PULL_REQUEST,
+        key=f"pull:{repo.id}:{facts.number}:{facts.head_sha}:{facts.base_branch}",
+        wheel=wheel_requirement(wiring.settings.public_url),
+        pull_request=facts.number,
+        base_branch=facts.base_branch,
+        config_sha=facts.base_sha if trust.config_from_base else "",
+        objects=objects,
+        trusted=trust.trusted,
+        needs_approval=trust.needs_approval,
+    )
+
+
+def _restart_closed(session: Session, wiring: Wiring, delivery: Delivery, pull: PullRequest) -> list[Run]:
+    """What was stopped only because it was closed goes on after all."""
+    made = []
+    for run in closed_runs(session, pull):
+        try:
+            made.append(restart_run(session, run, by=delivery.sender, clock=wiring.clock))
+        except DstackError as error:
+            delivery.reason = error.message
+    return made
+
+
+def _close(wiring: Wiring, delivery: Delivery, repo: Repo, pull: PullRequest) -> None:
+    running = wiring.db.read(lambda s: running_workflows(s, pull))
+    cancel = {workflow for workflow, where, sha in running if _cancels_running(wiring, repo, workflow, where, sha)}
+
+    def unit(session: Session) -> None:
+        now = wiring.clock.now()
+        count = stop_closed(session, pull, cancel, now) if not pull.is_open else 0
+        state = DeliveryState.PROCESSED if count else DeliveryState.IGNORED
+        reason = f"#{pull.number} was closed; {count or 'no'} {'run was' if count == 1 else 'runs were'} stopped"
+        settle_delivery(session, delivery.id or 0, state, reason, now, repo_id=repo.id)
+
+    wiring.db.write(unit)
+
+
+def _cancels_running(wiring: Wiring, repo: Repo, workflow: str, where: str, sha: str) -> bool:
+    try:
+        found = read_project_at(wiring, repo, sha, where).workflows.get(workflow)
+    except (Unavailable, ForgeBusy, ForgeDown):
+        raise
+    except DstackError:
+        return False  # its files cannot be read any more: it is left to run
+    return found is not None and found.concurrency is not None and found.concurrency.cancel_running

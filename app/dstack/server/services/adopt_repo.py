@@ -1,0 +1,68 @@
+"""Makes a repository of GitHub known here: as a new one, or by taking up one that our own remote has under its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlmodel import Session
+
+from dstack.git.names import check_repo_name
+from dstack.server.models import Repo
+from dstack.server.models.repo import GITHUB
+from dstack.server.store.github import repo_by_forge_id
+from dstack.server.store.repos import repo_by_name
+
+
+@dataclass(frozen=True, slots=True)
+class Adopted:
+    """`why` tells what happened to it, for people."""
+
+    repo: Repo
+    why: str
+
+
+def adopt_repo(
+    session: Session,
+    *,
+    forge_id: str,
+    full_name: str,
+    installation_id: int | None,
+    now: float,
+    is_private: bool = True,
+    default_branch: str = "",
+) -> Adopted:
+    """The repo with the forge's number `forge_id`, named and reached as it is now. One of our own remote with the same
+    owner and name becomes it, with its runs, tags and heads: the same project seen through both doors is one repo.
+    Raises Invalid for a name that cannot be."""
+    owner, _, name = check_repo_name(full_name).partition("/")
+    repo, why = repo_by_forge_id(session, forge_id), "known"
+    if repo is None:
+        namesake = repo_by_name(session, owner, name)
+        if namesake is not None and namesake.forge != GITHUB:
+            repo, why = namesake, f"{full_name} of this server's own remote lives on GitHub from now on"
+        else:
+            repo, why = Repo(owner=owner, name=name, created_at=now), f"{full_name} is new here"
+    elif repo.full_name != full_name:
+        why = f"{repo.full_name} is called {full_name} now"
+    _make_room(session, repo, owner, name)
+    repo.forge, repo.forge_id, repo.owner, repo.name = GITHUB, forge_id, owner, name
+    repo.installation_id, repo.is_private, repo.problem = installation_id, is_private, ""
+    repo.default_branch = default_branch or repo.default_branch
+    session.add(repo)
+    session.flush()
+    return Adopted(repo, why)
+
+
+def _make_room(session: Session, repo: Repo, owner: str, name: str) -> None:
+    """Another repository that still bears this name lost it at the forge: we only have not heard its new one yet."""
+    other = repo_by_name(session, owner, name)
+    if other is None or other is repo:
+        return
+    base, number = f"{name[:80]}-{other.forge_id or other.id}", 1
+    other.name = base
+    while repo_by_name(session, owner, other.name) is not None:
+        number += 1
+        other.name = f"{base}-{number}"
+    other.problem = f"another repository is called {owner}/{name} now"
+    session.add(other)
+    session.flush()

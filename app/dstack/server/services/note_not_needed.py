@@ -1,0 +1,51 @@
+"""Says of workflows that an event did not start why not, so that a status somebody requires never hangs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from sqlmodel import Session, col, select
+
+from dstack.server.models import NotNeeded, Run
+from dstack.server.store.outbox import COMMENT, STATUS, mark_outdated
+from dstack.server.store.pulls import pulls_at
+
+CONFIG = "config"  # stands in for a workflow where the files themselves have problems
+_LONGEST = 2000
+
+
+def note_not_needed(session: Session, repo_id: int, sha: str, whys: Mapping[str, str], now: float) -> None:
+    """`whys` is workflow -> why. A clean run of a workflow at this commit says more, whenever it was made."""
+    ran = select(Run.workflow).where(Run.repo_id == repo_id, Run.sha == sha, col(Run.is_clean)).distinct()
+    done = set(session.exec(ran).all()) if whys else set()
+    left = {workflow: why for workflow, why in whys.items() if workflow not in done}
+    for workflow, why in left.items():
+        _put(session, NotNeeded(repo_id=repo_id, sha=sha, workflow=workflow, why=why[:_LONGEST], created_at=now))
+    if left:
+        mark_outdated(session, STATUS, f"{repo_id}:{sha}", now)
+
+
+def note_problem(session: Session, repo_id: int, sha: str, problem: str, now: float) -> None:
+    """The files at this commit cannot be read: that is what its status says."""
+    why = f"config error: {problem}"[:_LONGEST]
+    row = NotNeeded(repo_id=repo_id, sha=sha, workflow=CONFIG, why=why, is_problem=True, created_at=now)
+    _put(session, row)
+    mark_outdated(session, STATUS, f"{repo_id}:{sha}", now)
+    for pull in pulls_at(session, repo_id, sha):
+        mark_outdated(session, COMMENT, f"{repo_id}:{pull.number}", now)
+
+
+def forget_not_needed(session: Session, runs: Iterable[Run]) -> None:
+    """Clean runs were made: what they answer for themselves counts, and the files could be read after all."""
+    for run in runs:
+        if run.is_clean:
+            for name in (run.workflow, CONFIG):
+                row = session.get(NotNeeded, (run.repo_id, run.sha, name))
+                if row is not None and (name != CONFIG or row.is_problem):
+                    session.delete(row)
+    session.flush()
+
+
+def _put(session: Session, row: NotNeeded) -> None:
+    session.merge(row)
+    session.flush()

@@ -1,0 +1,35 @@
+"""Remembers a pull request as it was last heard of, in whatever order the news comes."""
+
+from __future__ import annotations
+
+from sqlmodel import Session
+
+from dstack.server.gateways.forge import PullFacts
+from dstack.server.models import PullRequest
+from dstack.server.store.github import pull_by_number
+from dstack.server.store.outbox import COMMENT, mark_outdated
+
+_KEPT = ("title", "author", "head_branch", "head_repo", "is_fork", "base_branch", "base_sha", "is_draft", "is_open")
+
+
+def record_pull(session: Session, repo_id: int, facts: PullFacts, now: float) -> PullRequest:
+    """The pull request; news older than what is known changes nothing."""
+    pull = pull_by_number(session, repo_id, facts.number)
+    if pull is not None and facts.updated_at < pull.updated_at:
+        return pull
+    if pull is None:
+        pull = PullRequest(
+            repo_id=repo_id, number=facts.number, head_sha="", base_branch=facts.base_branch, head_at=0, updated_at=0
+        )
+    shown = pull.head_sha, pull.base_branch, pull.is_open
+    if pull.head_sha != facts.head_sha:
+        # The forge's own time of the push, so that a comment's time can be told from it; never one yet to come.
+        pull.head_sha, pull.head_at = facts.head_sha, min(now, facts.updated_at)
+    for name in _KEPT:
+        setattr(pull, name, getattr(facts, name))
+    pull.updated_at = facts.updated_at
+    session.add(pull)
+    session.flush()
+    if shown != (pull.head_sha, pull.base_branch, pull.is_open):
+        mark_outdated(session, COMMENT, f"{repo_id}:{pull.number}", now)
+    return pull

@@ -1,0 +1,84 @@
+"""Stops runs of a pull request that nobody waits for any more and that have not started."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from dstack.server.models import PullRequest, Run
+from dstack.server.store.jobs import jobs_of_run
+from dstack.server.transitions.jobs import stop_job
+from dstack.wire.states import FINAL_STATES, Reason, Trigger
+
+CLOSED = "pull request closed"
+
+
+def supersede_pull(session: Session, pull: PullRequest, made: Sequence[Run], now: float) -> None:
+    """Runs of another head or base than the pull request has now give way to those of its present one, of the same
+    workflow; the cause is named. `made` are new: where they are of an older head (the news came late), they give way
+    themselves."""
+    for run in made:
+        same = [other for other in _open_runs(session, pull) if other.workflow == run.workflow]
+        if _is_current(pull, run):
+            for older in same:
+                if older.group_id != run.group_id and (older.id or 0) < (run.id or 0):
+                    _stop(session, older, run.name, now)
+        else:
+            _stop(session, run, _cause(session, pull, run.workflow), now)
+
+
+def stop_closed(session: Session, pull: PullRequest, cancel_running: Collection[str], now: float) -> int:
+    """The pull request is closed: what has not started is stopped, of the workflows in `cancel_running` also what runs.
+    How many runs were."""
+    runs = _open_runs(session, pull, (Trigger.PULL_REQUEST, Trigger.COMMENT))
+    return sum(_stop(session, run, CLOSED, now, also_running=run.workflow in cancel_running) for run in runs)
+
+
+def running_workflows(session: Session, pull: PullRequest) -> set[tuple[str, str, str]]:
+    """(workflow, bare repository, commit) of its runs that have started and not ended."""
+    return {(run.workflow, run.git_id, run.sha) for run in _open_runs(session, pull) if run.started_at is not None}
+
+
+def closed_runs(session: Session, pull: PullRequest) -> list[Run]:
+    """Those of its head that were stopped because it was closed and that nothing has taken the place of since."""
+    found = session.exec(_of_pull(pull).where(Run.sha == pull.head_sha).order_by(col(Run.id))).all()
+    newest = {run.workflow: run for run in found}
+    return [run for run in newest.values() if run.reason is Reason.SUPERSEDED_BY and run.message == CLOSED]
+
+
+def _is_current(pull: PullRequest, run: Run) -> bool:
+    return pull.is_open and run.sha == pull.head_sha and run.base_branch == pull.base_branch
+
+
+def _cause(session: Session, pull: PullRequest, workflow: str) -> str:
+    if not pull.is_open:
+        return CLOSED
+    current = _of_pull(pull).where(
+        Run.workflow == workflow, Run.sha == pull.head_sha, Run.base_branch == pull.base_branch
+    )
+    newest = session.exec(current.order_by(col(Run.id).desc())).first()
+    return newest.name if newest is not None else f"the head {pull.head_sha[:7]}"
+
+
+def _open_runs(session: Session, pull: PullRequest, triggers: Sequence[Trigger] = (Trigger.PULL_REQUEST,)) -> list[Run]:
+    query = _of_pull(pull, triggers).where(col(Run.state).not_in(FINAL_STATES)).order_by(col(Run.id))
+    return list(session.exec(query).all())
+
+
+def _of_pull(pull: PullRequest, triggers: Sequence[Trigger] = (Trigger.PULL_REQUEST,)) -> SelectOfScalar[Run]:
+    return select(Run).where(
+        Run.repo_id == pull.repo_id, Run.pull_request == pull.number, col(Run.trigger).in_(triggers)
+    )
+
+
+def _stop(session: Session, run: Run, cause: str, now: float, *, also_running: bool = False) -> bool:
+    """Says whether it was stopped (or its runner asked to)."""
+    if run.started_at is not None and not also_running:
+        return False
+    stopped = [
+        stop_job(session, job, now=now, reason=Reason.SUPERSEDED_BY, message=cause)
+        for job in jobs_of_run(session, run.id or 0)
+    ]
+    return any(stopped)
