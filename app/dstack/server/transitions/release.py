@@ -5,13 +5,12 @@ from __future__ import annotations
 from sqlmodel import Session
 
 from dstack.server.decide.states import Event
-from dstack.server.decide.trust import waits_for_approval
 from dstack.server.models import Run
 from dstack.server.store.jobs import jobs_of_run
 from dstack.server.store.outbox import mark_run_outdated
 from dstack.server.store.runs import runs_needed_by
 from dstack.server.transitions.jobs import move_job
-from dstack.server.transitions.runs import how_it_ended, is_ready, older_in_concurrency_group
+from dstack.server.transitions.runs import how_it_ended, is_ready, what_it_waits_for
 from dstack.wire.states import JobState, Reason
 
 
@@ -36,16 +35,3 @@ def release_or_wait(session: Session, run: Run, now: float) -> None:
         job.waits_for = why
         session.add(job)
     mark_run_outdated(session, run, now)
-
-
-def what_it_waits_for(session: Session, run: Run) -> str:
-    """An approval comes first: until then nothing else of it matters."""
-    if run.is_held:
-        return waits_for_approval(run.sha)
-    names = [
-        f"{r.workflow} ({r.name})" for r in runs_needed_by(session, run.id or 0) if r.state is not JobState.SUCCEEDED
-    ]
-    names += [
-        f"{r.workflow} ({r.name}) of the same concurrency group" for r in older_in_concurrency_group(session, run)
-    ]
-    return f"waits for {', '.join(names)}"

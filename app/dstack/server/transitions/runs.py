@@ -9,6 +9,7 @@ from sqlmodel import Session
 
 from dstack.server.bus import RUNS, run_topic
 from dstack.server.decide.states import Event, fold
+from dstack.server.decide.trust import waits_for_approval
 from dstack.server.models import Group, JobRow, Run
 from dstack.server.store.adoption import adopters_of, hand_back_inputs
 from dstack.server.store.bases import ended_runs_based_on
@@ -82,6 +83,19 @@ def older_in_concurrency_group(session: Session, run: Run) -> list[Run]:
     return [other for other in open_runs if (other.id or 0) < (run.id or 0)]
 
 
+def what_it_waits_for(session: Session, run: Run) -> str:
+    """An approval comes first: until then nothing else of it matters."""
+    if run.is_held:
+        return waits_for_approval(run.sha)
+    names = [
+        f"{r.workflow} ({r.name})" for r in runs_needed_by(session, run.id or 0) if r.state is not JobState.SUCCEEDED
+    ]
+    names += [
+        f"{r.workflow} ({r.name}) of the same concurrency group" for r in older_in_concurrency_group(session, run)
+    ]
+    return f"waits for {', '.join(names)}"
+
+
 def _say_why(run: Run, jobs: Sequence[JobRow]) -> None:
     telling = next((job for job in jobs if job.state is run.state and job.reason is not None), None)
     run.reason = telling.reason if telling is not None else None
@@ -133,7 +147,7 @@ def _begin_alone(session: Session, run: Run, waiting: list[JobRow]) -> list[Foll
     if is_ready(session, run):
         return [FollowUp(job, Event.RELEASE) for job in waiting]
     for job in waiting:
-        job.waits_for = "waits for what comes before it"
+        job.waits_for = what_it_waits_for(session, run)
         session.add(job)
     return []
 
