@@ -46,6 +46,7 @@ def test_limits_and_broken_servers_by_count_and_path(scene: Scene) -> None:
     assert 25 < int(answers[1].headers["x-ratelimit-reset"]) - time.time() <= 31
     assert "retry-after" not in answers[2].headers
     assert scene.call("GET", f"/repos/{REPO}").status_code == 200
+    assert {c.installation for c in scene.github.writes("/statuses")} == {scene.installation}
     assert [c.fault for c in scene.github.writes("/statuses")][:2] == ["secondary limit", "primary limit"]
     assert len(scene.github.writes("/statuses", done=True)) == 1
 
@@ -213,3 +214,13 @@ def test_refused_and_unreachable_receivers_are_logged(scene: Scene) -> None:
     log = scene.as_app("GET", "/app/hook/deliveries").json()
     assert (log[0]["guid"], log[0]["status"]) == ("one", "failed to connect to host")
     assert log[1]["status_code"] == 500
+
+
+def test_webhooks_may_arrive_side_by_side_and_huge_ones_never(scene: Scene) -> None:
+    scene.github.webhooks.at_once(4)
+    scene.github.webhooks.hold()
+    sent = {scene.github.send_raw("push", {"n": number}) for number in range(40)}
+    assert scene.github.send_raw("push", {"n": "x" * 26 * 1024 * 1024}) is None
+    scene.github.webhooks.release()
+    scene.github.flush()
+    assert {h["x-github-delivery"] for h, _ in scene.receiver.came if h["x-github-event"] == "push"} == sent

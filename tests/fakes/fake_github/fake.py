@@ -45,8 +45,9 @@ class FakeGitHub(AppActs, PullActs, Readers):
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         self.close()
-        if kind is None and self.troubles:
-            raise self.troubles[0]
+        troubles = [*self.troubles, *self._server.mistakes]
+        if kind is None and troubles:
+            raise troubles[0]
 
     def close(self) -> None:
         """Stop serving and sending."""

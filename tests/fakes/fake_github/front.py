@@ -3,11 +3,11 @@ in the ledger."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import threading
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import Any
 
 from fake_github import doors, git_door, rest_app, rest_checks, rest_issues, rest_repos
@@ -84,7 +84,7 @@ class Front:
         route, params = found
         doors.admit(route, caller)
         writes = request.method != "GET" and not _FREE_WRITES.fullmatch(path)
-        with world.budget.writing(caller) if writes else nullcontext():
+        with world.budget.writing(caller) if writes else contextlib.nullcontext():
             op = Op(world, request, params, kept.body, caller, query=request.arguments)
             answer = self._operate(route, op)
         return self._conditional(request, answer, caller)
@@ -154,11 +154,8 @@ class _Kept:
     def end(self, answer: Answer) -> Answer:
         """Write it down (pages are not calls). A dropped call has status 0; one whose answer was lost has the status
         nobody saw."""
-        if self.body is None and self._fault is not None and self._request.method != "GET":
-            try:
-                self.body = read_json(self._request)
-            except Refusal:
-                self.body = None
+        if self._fault is not None and self._fault.answer is not None:
+            self._look()
         installation = self.caller.installation
         call = Call(
             self._began, self._request.method, self._path, self._request.query, answer.status,
@@ -168,3 +165,10 @@ class _Kept:
         if not self.silent:
             (self._world.git_ledger if git else self._world.ledger).append(call)
         return answer
+
+    def _look(self) -> None:
+        """Who called and what with, of a call that a fault kept from being worked on."""
+        with contextlib.suppress(Refusal):
+            self.caller = doors.identify(self._world, self._request.headers)
+        with contextlib.suppress(Refusal):
+            self.body = read_json(self._request) if self._request.method != "GET" else None

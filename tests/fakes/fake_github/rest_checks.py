@@ -93,7 +93,7 @@ def _drop_oldest(repo: Repo, run: CheckRun) -> None:
 def update_check(op: Op) -> Answer:
     run = _run(op)
     if run.app is not op.caller.through:
-        raise Refusal(403, "Invalid app_id `{}` - check run can only be modified by the GitHub App that created it.")
+        raise Refusal(403, "Invalid app_id - check run can only be modified by the GitHub App that created it.")
     limits.check_run(op.body or {})
     _write(op, run, op.body or {})
     return Answer(200, shapes_work.check_run(op.at, op.repo, run))

@@ -22,6 +22,7 @@ from fake_github.state import App, Delivery, Json
 
 ANSWER_WITHIN_S = 10.0
 KEPT_S = 3 * 24 * 3600.0
+LARGEST = 25 * 1024 * 1024  # bytes of a payload; larger ones are never sent
 
 
 class Webhooks:
@@ -46,8 +47,15 @@ class Webhooks:
         self.kept_s = KEPT_S
         self.log: list[Delivery] = []
         self.dropped: list[tuple[str, str | None]] = []
-        self._thread = threading.Thread(target=self._work, name="fake-hookshot", daemon=True)
-        self._thread.start()
+        self._threads: list[threading.Thread] = []
+        self.at_once(1)
+
+    def at_once(self, count: int) -> None:
+        """Send by this many connections side by side. One, to begin with: webhooks arrive in order. At GitHub they
+        need not."""
+        while len(self._threads) < count:
+            self._threads.append(threading.Thread(target=self._work, name="fake-hookshot", daemon=True))
+            self._threads[-1].start()
 
     # Faults
 
@@ -105,11 +113,11 @@ class Webhooks:
         """Queue a webhook of one App; its GUID, or None when a fault kept it from being made."""
         action = payload.get("action")
         with self._guard:
-            if not app.active or _taken(self._drops, event):
+            body = raw if raw is not None else json.dumps(payload).encode()
+            if not app.active or len(body) > LARGEST or _taken(self._drops, event):
                 self.dropped.append((event, action))
                 return None
             guid = guid or str(uuid.uuid4())
-            body = raw if raw is not None else json.dumps(payload).encode()
             delivery = Delivery(
                 id=next(self._ids), guid=guid, app=app, event=event, action=action, delivered_at=self._clock(),
                 redelivery=False, headers=_headers(app, event, guid, body, sign), payload=payload, raw=body,
@@ -165,7 +173,8 @@ class Webhooks:
             self._closed = True
             self._queue.clear()
             self._guard.notify_all()
-        self._thread.join(ANSWER_WITHIN_S + 2)
+        for thread in self._threads:
+            thread.join(ANSWER_WITHIN_S + 2)
 
     def _enqueue(self, delivery: Delivery) -> None:
         self._queue.append((time.monotonic() + self.delay_s, delivery))

@@ -6,6 +6,7 @@ import contextlib
 import json
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -75,6 +76,7 @@ class HttpServer(ThreadingHTTPServer):
     def __init__(self, port: int, answer: Callable[[Request], Answer], clock: Callable[[], float] = time.time) -> None:
         self.answer = answer
         self.clock = clock
+        self.mistakes: list[BaseException] = []
         self._open: set[socket.socket] = set()
         super().__init__(("127.0.0.1", port), _Handler)
 
@@ -88,7 +90,10 @@ class HttpServer(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news; what fails inside is kept by the fake itself."""
+        """A client that went away is no news; anything else is a mistake in here."""
+        error = sys.exc_info()[1]
+        if error is not None and not isinstance(error, OSError):
+            self.mistakes.append(error)
 
     def close(self) -> None:
         """Stop, cutting the connections that clients keep open."""
