@@ -279,6 +279,9 @@ class Forge(Protocol):
 
     def find_check(self, place: Place, sha: str, name: str, external_id: str) -> str | None: ...
 
+    def count_annotations(self, place: Place, check_id: str) -> int:
+        """How many stand on it: asked where it is not known whether the last ones arrived."""
+
     def create_comment(self, place: Place, number: int, body: str) -> str: ...
 
     def update_comment(self, place: Place, comment_id: str, body: str) -> None: ...

@@ -13,7 +13,8 @@ from dstack.server.models.run import Run
 @dataclass(frozen=True, slots=True)
 class RunFacts:
     """A run, and what stands around it. `base` is what it is compared with; `adopted` the equal run whose result it
-    takes; `attempts` the ids of the attempts of its jobs, in order."""
+    takes; `attempts` the ids of the attempts of its jobs, in order, and `telling` the one whose log says most: the last
+    of a job that failed, else the last."""
 
     run: Run
     waits_for: str = ""  # its first job that waits, in words
@@ -22,6 +23,7 @@ class RunFacts:
     adopted: Run | None = None
     artifacts: tuple[Artifact, ...] = ()
     attempts: tuple[str, ...] = ()
+    telling: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,14 +52,14 @@ def is_about_to_be_judged(run: Run, now: float) -> bool:
 def status_of(facts: RunFacts) -> tuple[StatusState, str]:
     """What the forge shows of a run: its state there, and the text."""
     state, text = _state_and_text(facts)
-    if facts.adopted is not None:
+    if facts.adopted is not None and facts.run.state is JobState.SUCCEEDED:  # else the text says so already
         text = " · ".join(part for part in (f"same as {facts.adopted.name}", text) if part)
     return state, words.one_line(text, TEXT_MOST)
 
 
 def _state_and_text(facts: RunFacts) -> tuple[StatusState, str]:
     run = facts.run
-    if run.needs_approval and not run.approved_by and not run.state.is_final:
+    if run.is_held and not run.state.is_final:
         return StatusState.PENDING, f"waits for approval: /dstack approve {words.short(run.sha)}"
     if run.state in _LIVE_OR_OFFERED:
         return StatusState.PENDING, _where_it_runs(facts)
@@ -137,13 +137,18 @@ def _not_needed(commit: CommitFacts, newest: Iterable[str], public_url: str) -> 
     found = []
     for row in commit.not_needed:
         if row.is_problem:
-            text = words.one_line(row.why, TEXT_MOST)
+            text = words.one_line(_first_problem(row.why), TEXT_MOST)
             found.append(StatusWrite(commit.sha, "dstack/config", StatusState.ERROR, text, public_url))
         elif f"dstack/{row.workflow}" not in answered:
             text = words.one_line(_saying_so("not needed", row.why), TEXT_MOST)
             context = f"dstack/{row.workflow}"
             found.append(StatusWrite(commit.sha, context, StatusState.SUCCESS, text, public_url))
     return found
+
+
+def _first_problem(why: str) -> str:
+    first, *others = why.splitlines() or [why]
+    return f"{first} (and {len(others)} more)" if others else first
 
 
 def _tags(commit: CommitFacts, public_url: str) -> list[StatusWrite]:

@@ -35,6 +35,13 @@ def begin_report(session: Session, repo_id: int, kind: str, target: str) -> bool
     return True
 
 
+def note_intent(session: Session, repo_id: int, kind: str, target: str, digest: str, external_id: str) -> None:
+    """Something is about to be added there that must not be added twice: `digest` says so until `note_sent`."""
+    row = session.get(ForgeReport, (repo_id, kind, target)) or ForgeReport(repo_id=repo_id, kind=kind, target=target)
+    row.digest, row.external_id = digest, external_id
+    session.add(row)
+
+
 def note_sent(
     session: Session, repo_id: int, kind: str, target: str, digest: str, now: float, *, external_id: str | None = None
 ) -> None:

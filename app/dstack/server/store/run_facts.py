@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
-from dstack.server.models import Attempt, JobRow, NotNeeded, Run, Tag, TagMove
+from dstack.server.models import Attempt, JobRow, Metric, NotNeeded, Run, Tag, TagMove
 from dstack.server.models.run_facts import CommitFacts, RunFacts, TagFacts
 from dstack.server.store.artifacts import artifacts_of_runs
 from dstack.server.store.attempts import attempts_of_jobs
 from dstack.server.store.jobs import jobs_of_runs
 from dstack.server.store.runs import runs_by_id
+from dstack.wire.states import JobState
 
 
 def facts_of_commit(session: Session, repo_id: int, sha: str) -> CommitFacts:
@@ -52,9 +53,34 @@ def facts_of_runs(session: Session, runs: Sequence[Run]) -> list[RunFacts]:
                 adopted=others.get(run.adopted_id or 0),
                 artifacts=tuple(stored[run.adopted_id or run.id or 0]),
                 attempts=tuple(attempt.id for attempt in mine),
+                telling=_telling(jobs[run.id or 0], attempts),
             )
         )
     return facts
+
+
+def _telling(jobs: Sequence[JobRow], attempts: Mapping[int, Sequence[Attempt]]) -> str:
+    """The attempt whose log says most."""
+    tried = [(job, attempts[job.id or 0]) for job in jobs if attempts.get(job.id or 0)]
+    failed = next((mine for job, mine in tried if job.state is JobState.FAILED), None)
+    last = failed or (tried[-1][1] if tried else [])
+    return last[-1].id if last else ""
+
+
+def newest_metrics(session: Session, attempt_ids: Sequence[str]) -> dict[str, float]:
+    """Of each metric that these attempts reported, the last value."""
+    last = (
+        select(Metric.attempt_id, func.max(Metric.position).label("position"))
+        .where(col(Metric.attempt_id).in_(attempt_ids))
+        .group_by(col(Metric.attempt_id), col(Metric.name))
+        .subquery()
+    )
+    rows = session.exec(
+        select(Metric.name, Metric.value)
+        .join(last, (col(Metric.attempt_id) == last.c.attempt_id) & (col(Metric.position) == last.c.position))
+        .order_by(col(Metric.at))
+    ).all()
+    return dict(rows)
 
 
 def _tags(session: Session, repo_id: int, runs: Sequence[Run]) -> list[TagFacts]:
@@ -80,3 +106,10 @@ def _tags(session: Session, repo_id: int, runs: Sequence[Run]) -> list[TagFacts]
         run = carriers.get(tag.run_id) if tag is not None else None
         facts.append(TagFacts(f"{workflow}:{name}", run.name if run else "", run.sha if run else ""))
     return facts
+
+
+def problem_of_commit(session: Session, repo_id: int, sha: str) -> NotNeeded | None:
+    """Why its workflow files cannot be read, if they cannot."""
+    return session.exec(
+        select(NotNeeded).where(NotNeeded.repo_id == repo_id, NotNeeded.sha == sha, col(NotNeeded.is_problem).is_(True))
+    ).first()

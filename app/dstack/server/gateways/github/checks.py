@@ -47,6 +47,10 @@ def find_check(calls: Calls, place: Place, sha: str, name: str, external_id: str
     return None
 
 
+def count_annotations(calls: Calls, place: Place, check_id: str) -> int:
+    return sum(1 for _ in calls.listed(place.installation, repo(place, "check-runs", check_id, "annotations")))
+
+
 def _annotate(calls: Calls, place: Place, check_id: str, check: CheckWrite, rest: Sequence[Annotation]) -> None:
     for start in range(0, len(rest), AT_ONCE):
         body = {"output": _output(check, rest[start : start + AT_ONCE])}

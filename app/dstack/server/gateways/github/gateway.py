@@ -124,6 +124,9 @@ class GitHub:
     ) -> None:
         checks.update_check(self._connection.app_calls(), place, check_id, check, new_annotations)
 
+    def count_annotations(self, place: Place, check_id: str) -> int:
+        return checks.count_annotations(self._connection.app_calls(), place, check_id)
+
     def find_check(self, place: Place, sha: str, name: str, external_id: str) -> str | None:
         return checks.find_check(self._connection.app_calls(), place, sha, name, external_id)
 
