@@ -88,6 +88,7 @@ def workflow_of(values: Mapping[str, Any], variables: dict[str, str], node: Tabl
         retry=get("retry", Retry()),
         triggers=get("on", ON_EVERY_PUSH),
         concurrency=get("concurrency"),
+        notify=get("notify"),
         node=node,
     )
 

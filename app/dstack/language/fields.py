@@ -9,12 +9,12 @@ from dstack.language.dependencies import EXPECTED as DEPENDENCY
 from dstack.language.dependencies import parse_dependency
 from dstack.language.gates import check_gate
 from dstack.language.job_fields import ARTIFACT, METRICS, RESOURCES, RETRY
-from dstack.language.kinds import BOOLEAN, DURATION, ENV_KEY, ENV_VALUE, GLOB, NAME, PATH, TEXT, fixed
+from dstack.language.kinds import BOOLEAN, DURATION, ENV_KEY, ENV_VALUE, GLOB, NAME, PATH, TEXT, choice, fixed
 from dstack.language.quantities import Wrong
 from dstack.language.records import Field, Record
 from dstack.language.shapes import ByKind, ListOf, MapOf, Word
 from dstack.language.trigger_fields import ON
-from dstack.language.workflow import Concurrency, Dependency, ProviderRef
+from dstack.language.workflow import NOTIFY_ON, Concurrency, Dependency, Notify, ProviderRef
 
 
 def _dependency_of(values: dict[str, Any]) -> Dependency:
@@ -73,6 +73,32 @@ CONCURRENCY = ByKind(
     ),
 )
 
+
+def _notify_of(values: dict[str, Any]) -> Notify:
+    if ("secret" in values) == ("url" in values):
+        raise Wrong("secret: the name of a secret that holds the address", "give one of secret and url")
+    return Notify(**values)
+
+
+def _parse_notify(text: str) -> Notify:
+    """A secret's name, or an address. Raises Wrong."""
+    return Notify(url=words.parse_web_address(text)) if "://" in text else Notify(secret=words.parse_env_key(text))
+
+
+NOTIFY = ByKind(
+    scalar=fixed("the name of a secret that holds a web address", _parse_notify),
+    table=Record(
+        (
+            Field("secret", ENV_KEY, "Name of the secret that holds the address."),
+            Field("url", fixed("an https address", words.parse_web_address), "The address itself; all can read it."),
+            Field("on", ListOf(choice(*NOTIFY_ON)), "Which ends are told; failed and recovered where it is left out."),
+            Field("format", choice("slack", "json"), "Slack's form, or the run as JSON."),
+        ),
+        build=_notify_of,
+        what="whom to tell",
+    ),
+)
+
 COMMON = (
     Field("name", NAME, "Name of the workflow: `dstack run NAME`.", required=True),
     Field("help", TEXT, "One line that `dstack run NAME --help` and the pages show."),
@@ -96,6 +122,7 @@ COMMON = (
     Field("retry", RETRY, "When a job goes back to the queue by itself, and how often."),
     Field("on", ON, "When the workflow starts: on every push where it is left out; `manual` for never by itself."),
     Field("concurrency", CONCURRENCY, "Runs of one group supersede each other."),
+    Field("notify", NOTIFY, "Whom to tell how a run ended: a secret that holds the address of a webhook."),
 )  # fmt: skip
 
 HINTS = {

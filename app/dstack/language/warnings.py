@@ -26,6 +26,9 @@ def warnings_of(workflows: Iterable[Workflow]) -> Iterator[Problem]:
             )
             yield _warning(workflow.node.at, said)
         yield from _later_keys(workflow, workflow.node)
+        if workflow.notify is not None and workflow.notify.url:
+            said = f"{workflow.name}.notify: everybody who can read the repository can read the address"
+            yield _warning(_at_key(workflow.node, "notify"), said, "put it into a secret, and write the secret's name")
         yield from _patterns(workflow)
         if workflow.provider.name not in BUILT_IN:
             yield from _near_misses(workflow, workflow.node)
@@ -45,6 +48,10 @@ def _later_keys(workflow: Workflow, node: Table) -> Iterator[Problem]:
             for name in _trigger_words(value):
                 if name.text in later_triggers:
                     yield _warning(name.at, f"{workflow.name}.on.{name.text}: {NO_EFFECT}")
+
+
+def _at_key(node: Table, name: str) -> Place:
+    return next((key.at for key, _ in node.pairs if key.text == name), node.at)
 
 
 def _trigger_words(node: Node) -> Iterator[Scalar]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Collection
 from enum import StrEnum
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 from dstack.language.problems import nearest
 from dstack.language.quantities import Wrong
@@ -115,6 +116,18 @@ def parse_cache_path(text: str) -> str:
     if text in ("~", "~/"):
         raise Wrong("name a folder below it")
     return "~/" + parse_path(text[2:]) if text.startswith("~/") else parse_path(text)
+
+
+def parse_web_address(text: str) -> str:
+    """An https address with a host, and no user name or password in it. Raises Wrong."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme == "https" and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or parts.username is not None or len(text) > 2048 or any(c <= " " or c in '<>"\\' for c in text):
+        raise Wrong("https://HOST/..., better kept in a secret and named here")
+    return text
 
 
 def one_of(names: Collection[str]) -> Callable[[str], str]:

@@ -9,6 +9,7 @@ from dstack.language.nodes import Table
 from dstack.wire.job import ArtifactSpec, MetricsSpec, Retry
 
 BUILT_IN_PROVIDERS = ("python", "bash")
+NOTIFY_ON = ("failed", "recovered", "succeeded")
 PULL_REQUEST_TYPES = ("opened", "synchronize", "reopened", "ready_for_review")
 
 
@@ -65,6 +66,17 @@ class Concurrency:
 
     group: str
     cancel_running: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """Whom to tell of a run's end: the web address in a `secret` of the repository, or written out as `url`. `on` says
+    of which ends: failed, recovered (the one before had failed), succeeded. `format` is slack or json."""
+
+    secret: str = ""
+    url: str = ""
+    on: tuple[str, ...] = ("failed", "recovered")
+    format: str = "slack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +156,7 @@ class Workflow:
     retry: Retry = field(default_factory=Retry)
     triggers: Triggers = ON_EVERY_PUSH
     concurrency: Concurrency | None = None
+    notify: Notify | None = None
     node: Table | None = field(default=None, repr=False, compare=False)
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from dstack.language import (
     Context,
@@ -191,6 +191,7 @@ def plan_run(
         cancel_running=bool(resolved.concurrency and resolved.concurrency.cancel_running),
         is_clean=occasion.trigger in CLEAN_TRIGGERS and not overrides and not occasion.is_working_tree,
         gate=workflow.gate,
+        notify=asdict(workflow.notify) if workflow.notify else None,
         work_key=_work_key(workflow, overrides, occasion, project, source),
         key=f"{occasion.key}:{workflow.name}" if occasion.key else None,
     )
