@@ -151,6 +151,24 @@ class Client:
     def prune(self, *, days: int, dry_run: bool) -> Json:
         return self._send("POST", "/prune", {"days": days, "dry_run": dry_run}, timeout_s=600)
 
+    # events and GitHub
+    def post_event(self, event: Json) -> Json:
+        """Say an EventRequest; what it did. Safe to repeat by its key."""
+        return self._send("POST", "/events", event, keyed=bool(event.get("idempotency_key")))
+
+    def github(self) -> Json:
+        return self._get("/github")
+
+    def make_github_app(self, *, name: str, organization: str, mode: str, replace: bool) -> Json:
+        body = {"name": name, "organization": organization, "mode": mode, "replace": replace}
+        return self._send("POST", "/github/app", body)
+
+    def forget_github_app(self) -> None:
+        self._delete("/github/app")
+
+    def github_doctor(self, *, fix: bool) -> Json:
+        return self._send("POST", "/github/doctor", {"fix": fix}, timeout_s=120)
+
     def _get(self, path: str, query: Mapping[str, str] | None = None, timeout_s: float = 30) -> Json:
         return _object(self._call("GET", path + _query(query or {}), None, timeout_s=timeout_s), self.url)
 

@@ -22,6 +22,7 @@ from dstack.server.web import runner_api, runner_content
 from dstack.server.web.api import OPERATIONS
 from dstack.server.web.git_access import GitDoor
 from dstack.server.web.git_remote import GitLimits, GitRemote
+from dstack.server.web.github_pages import GithubPages
 from dstack.server.web.openapi import describe
 from dstack.server.web.operation import make_routes
 from dstack.server.web.page_guard import SessionGuard
@@ -106,6 +107,7 @@ def _routes(wiring: Wiring, remote: GitRemote) -> list[BaseRoute]:
         Mount("/api", Router(redirect_slashes=False, default=_no_operation(api))),
         Mount("/git", remote),
         *pages.routes(),
+        *GithubPages(wiring, pages.shell).routes(),
         Route("/{path:path}", pages.shell.edge(no_page)),
     ]
 

@@ -6,16 +6,13 @@ from dstack.errors import Usage
 from dstack.server.gateways.forge import AppCredentials
 from dstack.server.models import GithubApp
 from dstack.server.settings import Settings
-from dstack.server.store.github import stored_app
+from dstack.server.store.github import KEY_LABEL, SECRET_LABEL, stored_app
 from dstack.server.vault import Vault
 from dstack.server.wiring import Wiring
 
-KEY_LABEL = "github private key"
-SECRET_LABEL = "github webhook secret"  # noqa: S105 - a label, not a secret
-
 
 def connect_github(wiring: Wiring) -> None:
-    """At start, and after an App was stored. Raises Usage for settings that are there by halves."""
+    """At start. Raises Usage for settings that are there by halves."""
     wiring.forge.connect(credentials_of_settings(wiring.settings) or _stored(wiring))
 
 

@@ -109,3 +109,9 @@ def next_delivery(session: Session, repo_id: int | None) -> Delivery | None:
 
 def groups_of_delivery(session: Session, delivery_id: int) -> Sequence[Group]:
     return session.exec(select(Group).where(Group.delivery_id == delivery_id).order_by(col(Group.id))).all()
+
+
+def count_deliveries(session: Session, state: DeliveryState, since: float) -> int:
+    """How many came since then and are in this state."""
+    query = select(func.count()).where(Delivery.state == state, Delivery.received_at >= since)
+    return session.exec(query).one()

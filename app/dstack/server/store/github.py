@@ -9,6 +9,10 @@ from sqlmodel import Session, col, select
 from dstack.server.models import Approval, GithubApp, Installation, PullRequest, Repo
 from dstack.server.models.repo import GITHUB
 
+# What the App's secrets are sealed under.
+KEY_LABEL = "github private key"
+SECRET_LABEL = "github webhook secret"  # noqa: S105 - a label, not a secret
+
 
 def stored_app(session: Session) -> GithubApp | None:
     return session.get(GithubApp, 1)
