@@ -12,6 +12,7 @@ from dstack.server.decide.states import Event
 from dstack.server.models import Run
 from dstack.server.store.adoption import equal_run
 from dstack.server.store.jobs import jobs_of_run
+from dstack.server.store.outbox import mark_run_outdated
 from dstack.server.transitions.jobs import move_job
 from dstack.server.transitions.runs import same_as, take_results
 from dstack.wire.states import JobState, Reason
@@ -34,4 +35,5 @@ def adopt_equal(session: Session, run: Run, now: float) -> Run | None:
         for job in jobs:
             job.waits_for = f"{same_as(source)}, which is {source.state.value}"
             session.add(job)
+        mark_run_outdated(session, run, now)
     return source
