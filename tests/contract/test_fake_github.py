@@ -109,13 +109,15 @@ def test_a_branch_made_forced_and_deleted(scene: Scene) -> None:
     first = scene.github.push(REPO, "side", {"a": "1"})
     scene.github.force_push(REPO, "side", start)
     scene.github.delete_branch(REPO, "side")
+    scene.github.create_branch(REPO, "same", start)
     scene.github.flush()
-    made, forced, gone = scene.receiver.events("push")
+    made, forced, gone, same = scene.receiver.events("push")
+    assert same["commits"] == [] and same["base_ref"] == "refs/heads/main" and same["head_commit"]["id"] == start
     assert made["created"] and made["after"] == first and set(made["before"]) == {"0"}
     assert [c["id"] for c in made["commits"]] == [first]
     assert forced["forced"] and forced["after"] == start
     assert gone["deleted"] and gone["head_commit"] is None
-    assert [e["ref"] for e in scene.receiver.events("create")] == ["side"]
+    assert [e["ref"] for e in scene.receiver.events("create")] == ["side", "same"]
     assert [e["ref"] for e in scene.receiver.events("delete")] == ["side"]
 
 
@@ -196,6 +198,8 @@ def test_who_may_is_told_and_strangers_are_404(scene: Scene) -> None:
     assert (jane["permission"], jane["role_name"]) == ("write", "maintain")
     assert scene.get(f"{path}/bob/permission")["permission"] == "none"
     assert scene.call("GET", f"{path}/ghost/permission").status_code == 404
+    scene.github.delete_user("jane")
+    assert scene.call("GET", f"{path}/jane/permission").status_code == 404
 
 
 def test_a_token_does_what_it_was_made_for(scene: Scene) -> None:

@@ -87,6 +87,13 @@ class RepoActs(World):
             role = role_name if role_name is not None else permission
             self.repo(which).permissions[who.login] = (permission, role)
 
+    def delete_user(self, login: str) -> None:
+        """The account is gone: nobody by this name may anything. What was written stays."""
+        with self.lock:
+            self.accounts.pop(login.lower(), None)
+            for repo in self.repos.values():
+                repo.permissions.pop(login, None)
+
     # Refs
 
     def commit(

@@ -13,9 +13,10 @@ def pushed(world: World, repo: Repo, ref: str, before: str, after: str, who: Acc
     created, deleted = before == ZEROS, after == ZEROS
     head = None if deleted else git_store.resolve(repo.path, after)
     commits: list[Json] = []
+    default = git_store.resolve(repo.path, f"refs/heads/{repo.default_branch}")
     if head and ref.startswith("refs/heads/"):
         # A new branch tells what it has over the default branch; compare's base is that branch's head.
-        start = before if not created else _default_head(repo, head)
+        start = before if not created else default if ref != f"refs/heads/{repo.default_branch}" else None
         infos = git_store.log(repo.path, head, *([f"^{start}"] if start else []))
         commits = [shapes.pushed_commit(world.at, repo, info, who.login) for info in infos]
     tip = shapes.pushed_commit(world.at, repo, git_store.show(repo.path, head), who.login) if head else None
@@ -26,7 +27,7 @@ def pushed(world: World, repo: Repo, ref: str, before: str, after: str, who: Acc
                  "master_branch": repo.default_branch}  # fmt: skip
     payload: Json = {
         "ref": ref, "before": before, "after": after, "created": created, "deleted": deleted, "forced": forced,
-        "base_ref": None, "compare": f"{world.at.page(repo)}/compare/{before[:12]}...{after[:12]}",
+        "base_ref": f"refs/heads/{repo.default_branch}" if created and head == default and not commits else None, "compare": f"{world.at.page(repo)}/compare/{before[:12]}...{after[:12]}",
         "commits": commits, "head_commit": tip, "repository": described,
         "pusher": {"name": who.login, "email": f"{who.login}@example.org"},
     }  # fmt: skip
@@ -38,11 +39,6 @@ def pushed(world: World, repo: Repo, ref: str, before: str, after: str, who: Acc
         world.announce(repo, "create" if created else "delete", {**told, **more}, who)
     if head and ref.startswith("refs/heads/"):
         request_suites(world, repo, head, short, who)
-
-
-def _default_head(repo: Repo, head: str) -> str | None:
-    default = git_store.resolve(repo.path, f"refs/heads/{repo.default_branch}")
-    return default if default != head else None
 
 
 def request_suites(world: World, repo: Repo, sha: str, branch: str | None, who: Account) -> None:
