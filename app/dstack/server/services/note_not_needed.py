@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from sqlmodel import Session, col, select
 
 from dstack.server.models import NotNeeded, Run
-from dstack.server.store.outbox import COMMENT, STATUS, mark_outdated
+from dstack.server.store.outbox import CHECK, COMMENT, STATUS, mark_outdated
 from dstack.server.store.pulls import pulls_at
 
 CONFIG = "config"  # stands in for a workflow where the files themselves have problems
@@ -31,6 +31,7 @@ def note_problem(session: Session, repo_id: int, sha: str, problem: str, now: fl
     row = NotNeeded(repo_id=repo_id, sha=sha, workflow=CONFIG, why=why, is_problem=True, created_at=now)
     _put(session, row)
     mark_outdated(session, STATUS, f"{repo_id}:{sha}", now)
+    mark_outdated(session, CHECK, f"{repo_id}:config:{sha}", now)
     for pull in pulls_at(session, repo_id, sha):
         mark_outdated(session, COMMENT, f"{repo_id}:{pull.number}", now)
 
