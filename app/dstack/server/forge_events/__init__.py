@@ -13,8 +13,6 @@ from dstack.server.forge_events.events import (
     Ping,
     PullRequestEvent,
     Push,
-    RefCreated,
-    RefDeleted,
     RepoRef,
     RepositoryEvent,
 )
@@ -33,8 +31,6 @@ __all__ = [
     "Ping",
     "PullRequestEvent",
     "Push",
-    "RefCreated",
-    "RefDeleted",
     "RepoRef",
     "RepositoryEvent",
     "parse_payload",

@@ -54,18 +54,6 @@ class Push:
 
 
 @dataclass(frozen=True, slots=True)
-class RefCreated:
-    origin: Origin
-    ref: str
-
-
-@dataclass(frozen=True, slots=True)
-class RefDeleted:
-    origin: Origin
-    ref: str
-
-
-@dataclass(frozen=True, slots=True)
 class PullRequestEvent:
     """`pull` is how it stands after the event; `old_base` the branch it went to before, where that changed."""
 
@@ -142,7 +130,7 @@ class RepositoryEvent:
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """An event that nothing here acts on."""
+    """An event that nothing here acts on: what it says is not looked at."""
 
     origin: Origin
 
@@ -150,8 +138,6 @@ class Other:
 Event = (
     Ping
     | Push
-    | RefCreated
-    | RefDeleted
     | PullRequestEvent
     | MergeGroup
     | IssueComment

@@ -20,8 +20,6 @@ from dstack.server.forge_events.events import (
     Ping,
     PullRequestEvent,
     Push,
-    RefCreated,
-    RefDeleted,
     RepoRef,
     RepositoryEvent,
 )
@@ -69,8 +67,7 @@ def read_data(event: str, data: dict[str, Any]) -> Event:
     """The same for a body that has been parsed."""
     fields = Fields(data)
     origin = _origin(event, fields)
-    read = _READERS.get(event)
-    return read(origin, fields) if read is not None else Other(origin)
+    return _READERS[event](origin, fields) if origin.action in _USED.get(event, ()) else Other(origin)
 
 
 def why_unused(event: Event) -> str:
@@ -227,8 +224,6 @@ def _installation_repositories(origin: Origin, fields: Fields) -> Event:
 _READERS: dict[str, Callable[[Origin, Fields], Event]] = {
     "ping": lambda origin, fields: Ping(origin),
     "push": _push,
-    "create": lambda origin, fields: RefCreated(origin, fields.text("ref")),
-    "delete": lambda origin, fields: RefDeleted(origin, fields.text("ref")),
     "pull_request": _pull_request,
     "merge_group": _merge_group,
     "issue_comment": _issue_comment,
