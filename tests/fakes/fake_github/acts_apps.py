@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from fake_github import events, shapes
 from fake_github.acts_repos import USER, RepoActs, Which
-from fake_github.state import EVENTS, PERMISSIONS, Account, App, CheckSuite, Installation, Json, Repo
+from fake_github.permissions import EVENTS, PERMISSIONS
+from fake_github.state import Account, App, CheckSuite, Installation, Json, Repo
 
 FOR_EVER_S = 10 * 365 * 24 * 3600.0
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 
 import jwt
 
+from fake_github.permissions import covers
 from fake_github.routing import Caller, NotFound, Refusal, Route
-from fake_github.state import App, Repo, Token, covers
+from fake_github.state import App, Repo, Token
 from fake_github.world import World
 
 

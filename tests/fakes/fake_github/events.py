@@ -20,6 +20,7 @@ def pushed(world: World, repo: Repo, ref: str, before: str, after: str, who: Acc
         infos = git_store.log(repo.path, head, *([f"^{start}"] if start else []))
         commits = [shapes.pushed_commit(world.at, repo, info, who.login) for info in infos]
     tip = shapes.pushed_commit(world.at, repo, git_store.show(repo.path, head), who.login) if head else None
+    beside = created and head is not None and head == default and not commits
     short = ref.split("/", 2)[-1]
     pushed_at = int(world.clock())
     owner = {**shapes.account(world.at, repo.owner), "name": repo.owner.login, "email": None}
@@ -27,7 +28,8 @@ def pushed(world: World, repo: Repo, ref: str, before: str, after: str, who: Acc
                  "master_branch": repo.default_branch}  # fmt: skip
     payload: Json = {
         "ref": ref, "before": before, "after": after, "created": created, "deleted": deleted, "forced": forced,
-        "base_ref": f"refs/heads/{repo.default_branch}" if created and head == default and not commits else None, "compare": f"{world.at.page(repo)}/compare/{before[:12]}...{after[:12]}",
+        "base_ref": f"refs/heads/{repo.default_branch}" if beside else None,
+        "compare": f"{world.at.page(repo)}/compare/{before[:12]}...{after[:12]}",
         "commits": commits, "head_commit": tip, "repository": described,
         "pusher": {"name": who.login, "email": f"{who.login}@example.org"},
     }  # fmt: skip

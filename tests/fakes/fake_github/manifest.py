@@ -8,8 +8,9 @@ import secrets
 from urllib.parse import urlencode, urlsplit
 
 from fake_github.acts_apps import AppActs
+from fake_github.permissions import EVENT_NEEDS, covers
 from fake_github.routing import NotFound
-from fake_github.state import EVENT_NEEDS, Json, covers
+from fake_github.state import Json
 from fake_github.wire import Answer, Request, page, redirect
 
 _KEYS = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from fake_github import shapes
+from fake_github.permissions import covers
 from fake_github.rest_repos import ONE
 from fake_github.routing import NotFound, Op, Refusal, Unprocessable, paged, route
-from fake_github.state import Delivery, Installation, Repo, covers, iso
+from fake_github.state import Delivery, Installation, Repo, iso
 from fake_github.wire import Answer
 
 

@@ -12,19 +12,8 @@ from typing import Any
 from fake_github import shapes
 from fake_github.budget import Budget
 from fake_github.git_store import Person
-from fake_github.state import (
-    EVENT_NEEDS,
-    Account,
-    App,
-    Call,
-    CheckRun,
-    Comment,
-    Installation,
-    Json,
-    Repo,
-    Token,
-    covers,
-)
+from fake_github.permissions import EVENT_NEEDS, covers
+from fake_github.state import Account, App, Call, CheckRun, Comment, Installation, Json, Repo, Token
 from fake_github.webhooks import Webhooks
 
 
