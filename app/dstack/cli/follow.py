@@ -21,6 +21,7 @@ PATIENCE_S = 600.0
 TIMED_OUT = 124
 RUN_FAILED = 3
 GATE_FAILED = 7
+VERDICT_S = 10.0
 _NOT_BEGUN = frozenset({JobState.WAITING, JobState.QUEUED, JobState.OFFERED})
 _AWAY = (Unreachable, Unavailable, TooMany)
 
@@ -47,6 +48,7 @@ def follow(client: Client, name: str, *, job: str = "", offset: int = 0) -> int:
     except BrokenPipeError:
         terminal.tell(f"The output was closed; the run {name} goes on.")
         raise
+    run = wait_for_verdict(client, run)
     print_end(run)
     return exit_code_of(run)
 
@@ -111,6 +113,18 @@ def wait_for_end(client: Client, name: str, timeout_s: float | None = None) -> J
             time.sleep(min(left, 0.1))
 
 
+def wait_for_verdict(client: Client, run: Json) -> Json:
+    """The run once its gate has been judged, which follows its end at once; a verdict that hangs on a base that still
+    trains is not waited for."""
+    deadline, pause = time.monotonic() + VERDICT_S, 0.05
+    name = run["name"]
+    while output.is_unjudged(run) and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(1.0, pause * 2)
+        run = _patiently(lambda: client.run(name), deadline)
+    return run
+
+
 def print_end(run: Json) -> None:
     """One line about how it ended, on standard error: standard output is the log's."""
     on = terminal.has_colour(sys.stderr)
@@ -118,8 +132,8 @@ def print_end(run: Json) -> None:
     took = quantities.elapsed(run["started_at"], run["finished_at"], output.now())
     why = output.short_reason(run)
     words = [f"{plain(run['name'])} {state}" + (f" in {took}" if took else ""), why, output.headline(run)]
-    if run.get("verdict"):
-        words.append(f"gate {run['verdict']}")
+    if verdict := output.verdict(run):
+        words.append(f"gate {verdict}")
     terminal.tell(", ".join(filter(None, words)))
     for job in run["jobs"]:
         if job.get("message") and run["state"] != JobState.SUCCEEDED:

@@ -73,14 +73,27 @@ def commit(run: Json) -> str:
 
 
 def headline(run: Json) -> str:
-    """The metric shown first, against the run before: `accuracy 0.953 (+0.012)`."""
+    """The metric shown first, against the base or else the run before: `accuracy 0.953 (+0.012)`."""
     metrics = run.get("metrics") or {}
     name = run.get("headline") if run.get("headline") in metrics else next(iter(metrics), None)
     if name is None:
         return ""
-    before = (run.get("previous_metrics") or {}).get(name)
+    before = (run.get("base_metrics" if run.get("base_run") else "previous_metrics") or {}).get(name)
     delta = "" if before is None else f" ({quantities.signed(float(metrics[name]) - float(before))})"
     return f"{plain(str(name))} {quantities.number(float(metrics[name]))}{delta}"
+
+
+def is_unjudged(run: Json) -> bool:
+    """Whether its gate is still to be judged, which follows its end at once."""
+    return run["state"] == "succeeded" and bool(run.get("gate")) and not run.get("verdict")
+
+
+def verdict(run: Json) -> str:
+    """What its gate says: `passed: accuracy 0.934 >= base 0.922 - 0.01`; empty where nothing is to be said."""
+    if not run.get("verdict"):
+        return "not judged yet" if is_unjudged(run) else ""
+    why = plain(str(run.get("verdict_why") or ""))
+    return plain(str(run["verdict"])).replace("_", " ") + (f": {why}" if why else "")
 
 
 def now() -> datetime:

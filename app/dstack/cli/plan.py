@@ -18,11 +18,12 @@ EVENTS = tuple(trigger.value.replace("_", "-") for trigger in Trigger)
 
 
 class Planned(NamedTuple):
-    """A workflow and what an event does with it: `starts`, `runs first` (another needs it) or `no`."""
+    """A workflow and what an event does with it: `starts`, `runs first` (another needs it) or `no`; with its gate."""
 
     workflow: str
     answer: str
     why: str
+    gate: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +54,8 @@ def main(args: argparse.Namespace) -> int:
     if args.json:
         output.print_json([entry._asdict() for entry in planned])
     else:
-        output.print_table(["WORKFLOW", "", "WHY"], [list(entry) for entry in planned])
+        columns = 4 if any(entry.gate for entry in planned) else 3
+        output.print_table(["WORKFLOW", "", "WHY", "GATE"][:columns], [list(entry)[:columns] for entry in planned])
     return 0
 
 
@@ -66,7 +68,9 @@ def plan(project: Project, selections: Sequence[Selection]) -> list[Planned]:
     for name in order:
         needed_by = [other for other in order if name in project.workflows[other].needs]
         first = f"{', '.join(needed_by)} needs it"
-        planned.append(Planned(name, "starts", why[name]) if name in starts else Planned(name, "runs first", first))
+        gate = project.workflows[name].gate or ""
+        starting = Planned(name, "starts", why[name], gate)
+        planned.append(starting if name in starts else Planned(name, "runs first", first, gate))
     return planned + [Planned(name, "no", why[name]) for name in why if name not in order]
 
 

@@ -84,7 +84,9 @@ def print_run(run: Json) -> None:
         ("took", quantities.elapsed(run["started_at"], run["finished_at"], now)),
         ("variables", "  ".join(f"{key}={value}" for key, value in run["variables"].items())),
         ("metrics", "  ".join(f"{key}={quantities.number(float(v))}" for key, v in run["metrics"].items())),
-        ("verdict", run["verdict"] or ""),
+        ("base", run.get("base_run") or ""),
+        ("gate", run.get("gate") or ""),
+        ("verdict", output.verdict(run)),
         ("tags", " ".join(run["tags"])),
     ]
     print(terminal.paint(plain(run["name"]), "bold", on=on))

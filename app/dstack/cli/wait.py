@@ -18,6 +18,7 @@ def main(args: argparse.Namespace) -> int:
     client = connection.connect(args)
     try:
         run = follow.wait_for_end(client, args.name, args.timeout)
+        run = run and follow.wait_for_verdict(client, run)
     except KeyboardInterrupt:
         terminal.tell(f"\nThe run goes on. Wait again: dstack wait {args.name}")
         return 130

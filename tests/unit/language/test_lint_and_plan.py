@@ -80,6 +80,20 @@ def test_warnings_fail_only_when_asked_to(tree: Path, capsys: pytest.CaptureFixt
     assert main(["lint", "--strict"]) == 1
 
 
+def test_a_plan_shows_the_gates_of_what_would_run(tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan"]) == 0
+    assert "GATE" not in capsys.readouterr().out
+    gate = "accuracy >= base.mean - 2 * base.std"
+    text = WORKFLOWS.replace("name: train,", f"name: train, gate: {gate},")
+    (tree / ".dstack" / "workflows.yaml").write_text(text)
+    assert main(["plan"]) == 0
+    header, first, *_ = capsys.readouterr().out.splitlines()
+    assert header.split() == ["WORKFLOW", "WHY", "GATE"]
+    assert first.startswith("prepare")
+    assert main(["plan", "--json"]) == 0
+    assert [entry["gate"] for entry in json.loads(capsys.readouterr().out)] == ["", gate, "", ""]
+
+
 def test_lint_prints_the_schema_for_editors(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["lint", "--schema"]) == 0
     assert json.loads(capsys.readouterr().out)["$id"] == "urn:dstack-ci:schema:v1:workflows"

@@ -74,6 +74,8 @@ def view_runs(session: Session, runs: Sequence[Run]) -> list[RunView]:
             parent=run.parent_sha,
             pull_request=run.pull_request,
             base_run=others[run.base_run_id].name if run.base_run_id in others else None,
+            base_metrics=others[run.base_run_id].metrics if run.base_run_id in others else {},
+            gate=run.gate,
             verdict_why=run.verdict_why,
             same_as=others[run.adopted_id].name if run.adopted_id in others else None,
         )

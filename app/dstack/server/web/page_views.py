@@ -164,7 +164,7 @@ class StoreViews:
 
 def _rows(session: Session, runs: list[Run]) -> list[RunRow]:
     return [
-        RunRow(view, run.subject, run.author, run.better, view.previous_metrics)
+        RunRow(view, run.subject, run.author, run.better, view.base_metrics if view.base_run else view.previous_metrics)
         for run, view in zip(runs, view_runs(session, runs), strict=True)
     ]
 

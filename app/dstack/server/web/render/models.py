@@ -23,7 +23,8 @@ class RunFilter:
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
-    """A run in a list. `previous` are the metrics of the last succeeded run of the same workflow before it."""
+    """A run in a list. `previous` are the metrics it is compared with: of its base, else of the last succeeded run of
+    the same workflow before it."""
 
     run: RunView
     subject: str = ""  # first line of the commit message
