@@ -56,17 +56,19 @@ def read_updates(lines: Iterable[bytes]) -> tuple[RefUpdate, ...]:
     return tuple(updates)
 
 
-def refusals(updates: Iterable[RefUpdate], may_push: Callable[[str], bool]) -> tuple[str, ...]:
+def refusals(
+    updates: Iterable[RefUpdate], may_push: Callable[[str], bool], why: str = "you may not push this ref"
+) -> tuple[str, ...]:
     """Why this push is refused as a whole, a line a ref; empty when it may pass. `may_push` is the pusher's own right
-    to a ref whose name is in order."""
+    to a ref whose name is in order, `why` what is said where that lacks."""
     updates = tuple(updates)
     if len(updates) > MAX_UPDATES:
         return (f"this push moves {len(updates)} refs; {MAX_UPDATES} at a time is the limit",)
-    reasons = ((update.ref, _refusal(update.ref, may_push)) for update in updates)
+    reasons = ((update.ref, _refusal(update.ref, may_push, why)) for update in updates)
     return tuple(f"{ref}: {reason}" for ref, reason in reasons if reason)
 
 
-def _refusal(ref: str, may_push: Callable[[str], bool]) -> str:
+def _refusal(ref: str, may_push: Callable[[str], bool], why: str) -> str:
     if ref == NOTES_REF or ref.startswith(NOTES_REF + "/"):
         return "the results of runs are written by the server alone"
     if not ref.startswith(_OPEN):
@@ -75,4 +77,4 @@ def _refusal(ref: str, may_push: Callable[[str], bool]) -> str:
         check_ref(ref)
     except Invalid as error:
         return error.message
-    return "" if may_push(ref) else "you may not push this ref"
+    return "" if may_push(ref) else why

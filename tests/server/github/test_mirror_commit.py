@@ -235,7 +235,7 @@ def test_an_address_that_only_begins_like_the_forge_s_is_not_its(tmp_path: Path,
 
 
 def test_more_than_fits_is_ended_and_leaves_nothing(scene: Scene, fake: FakeGitHub) -> None:
-    fake.commit(FULL, "main", {"big.bin": os.urandom(40_000_000)})
+    fake.commit(FULL, "main", {"big.bin": os.urandom(15_000_000)})
     small = Mirrors(scene.wiring.git, fake.url, max_bytes=1000)
     scene.wiring.git.create(scene.repo_id)
     address, token = scene.wiring.forge.clone_address(scene.place)

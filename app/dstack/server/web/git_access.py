@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from sqlmodel import Session
 
 from dstack.errors import NotAllowed, NotFound, NotSignedIn, Unavailable
-from dstack.git.pushes import RefUpdate
+from dstack.git.pushes import WORK_REFS, RefUpdate
 from dstack.server.bus import delivery_topic, wait_for
 from dstack.server.failpoints import reach
 from dstack.server.models import Delivery
 from dstack.server.models.delivery import DeliveryState
+from dstack.server.models.repo import GITHUB
 from dstack.server.services.add_repo import add_repo
 from dstack.server.services.manage_users import find_caller
 from dstack.server.store.attempts import attempt_by_id
@@ -27,6 +28,7 @@ from dstack.server.web.git_remote import GitAccess
 from dstack.server.wiring import Wiring
 
 _ANSWER_S = 30.0
+_FORGES = {GITHUB: "GitHub"}
 
 
 class GitDoor:
@@ -55,6 +57,9 @@ class GitDoor:
             await asyncio.to_thread(wiring.git.create, str(repo.id))
         if write and (problem := disk_problem(wiring)):
             raise Unavailable(problem)
+        if repo.is_mirror:
+            why = f"{repo.full_name} lives on {_FORGES.get(repo.forge, repo.forge)}: push there"
+            return GitAccess(str(repo.id), caller.user.name, True, _is_working_tree, why)
         return GitAccess(str(repo.id), caller.user.name, may_push=True)
 
     def _attempt_access(self, session: Session, token: str, owner: str, name: str, write: bool) -> GitAccess:
@@ -64,11 +69,13 @@ class GitDoor:
             raise NotSignedIn("the job this token belongs to has ended")
         repo = repo_by_name(session, owner, name)
         job = job_by_id(session, attempt.job_id)
-        if repo is None or repo.id != (job.checkout_repo_id or run_by_id(session, job.run_id).repo_id):
+        run = run_by_id(session, job.run_id)
+        if repo is None or repo.id != (job.checkout_repo_id or run.repo_id):
             raise NotFound(f"there is no repo {owner}/{name}")
         if write:
             raise NotAllowed("a job's token only reads")
-        return GitAccess(str(repo.id), f"attempt {attempt_id}")
+        # The address is the same for all; a fork's commit lies in a bare repository of its own.
+        return GitAccess(str(job.checkout_repo_id or run.git_id), f"attempt {attempt_id}")
 
     async def on_push(self, repo_id: str, user: str, updates: Sequence[RefUpdate]) -> Sequence[str]:
         """Store the delivery; then say what it started, as lines for the pusher."""
@@ -117,6 +124,11 @@ class GitDoor:
             lines.append(f"follow: {self._wiring.settings.public_url}/runs/{runs[0].name}")
         prefix = "problem: " if delivery.state is DeliveryState.FAILED else ""
         return lines + [f"{prefix}{line}" for line in delivery.reason.splitlines() if line]
+
+
+def _is_working_tree(ref: str) -> bool:
+    """Of a repo that lives elsewhere: what `dstack run` ships may come here, and nothing else."""
+    return ref.startswith(WORK_REFS)
 
 
 def _names_attempt(session: Session, token: str) -> bool:

@@ -37,12 +37,14 @@ Scope = MutableMapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class GitAccess:
-    """What the caller may do to one repo. `may_push_ref` is asked for every ref of a push, by its full name."""
+    """What the caller may do to one repo. `may_push_ref` is asked for every ref of a push, by its full name; `why_not`
+    is what the pusher reads about one that is refused."""
 
     repo_id: str
     user: str
     may_push: bool = False
     may_push_ref: Callable[[str], bool] = lambda ref: True
+    why_not: str = "you may not push this ref"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,7 @@ class GitRemote:
 
     async def _accept(self, access: GitAccess, updates: tuple[RefUpdate, ...]) -> HookAnswer:
         """Before anything changes: may these refs move?"""
-        refused = refusals(updates, access.may_push_ref)
+        refused = refusals(updates, access.may_push_ref, access.why_not)
         return HookAnswer(["dstack: push refused", *refused[:20]] if refused else (), passes=not refused)
 
     async def _announce(self, access: GitAccess, updates: tuple[RefUpdate, ...]) -> HookAnswer:
