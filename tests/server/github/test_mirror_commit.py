@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fake_github import FakeGitHub
-from github_scene import FULL, Scene
+from github_scene import Scene
 
 from dstack.errors import ForgeDown, ForgeFailed, GitFailed, Invalid, NotConnected, TooLarge
 from dstack.server.gateways.mirrors import Mirrors, fork_id
@@ -23,8 +23,8 @@ def fetches(scene: Scene) -> int:
 
 
 def test_a_commit_is_here_with_what_leads_to_it(scene: Scene) -> None:
-    second = scene.fake.commit(FULL, "main", {"train.py": "print(2)\n"})
-    scene.fake.push_tag(FULL, "v1", message="one")
+    second = scene.fake.commit(scene.full, "main", {"train.py": "print(2)\n"})
+    scene.fake.push_tag(scene.full, "v1", message="one")
     assert mirror_commit(scene.wiring, scene.repo, second, branch="main") == ""
     git = scene.wiring.git
     assert git.read_files(scene.repo_id, second, ["train.py"]) == {"train.py": b"print(2)\n"}
@@ -34,15 +34,15 @@ def test_a_commit_is_here_with_what_leads_to_it(scene: Scene) -> None:
 
 def test_a_commit_that_is_here_costs_no_call(scene: Scene) -> None:
     mirror_commit(scene.wiring, scene.repo, scene.sha)
-    calls, before = len(scene.fake.ledger), fetches(scene)
+    calls, before = len(scene.calls()), fetches(scene)
     with scene.fake.outage():
         assert mirror_commit(scene.wiring, scene.repo, scene.sha) == ""
-    assert (len(scene.fake.ledger), fetches(scene)) == (calls, before)
+    assert (len(scene.calls()), fetches(scene)) == (calls, before)
 
 
 def test_a_commit_no_branch_has_any_more_is_fetched_by_its_id(scene: Scene) -> None:
-    lost = scene.fake.commit(FULL, "main", {"train.py": "lost\n"})
-    scene.fake.force_push(FULL, "main", scene.sha)
+    lost = scene.fake.commit(scene.full, "main", {"train.py": "lost\n"})
+    scene.fake.force_push(scene.full, "main", scene.sha)
     mirror_commit(scene.wiring, scene.repo, lost, branch="main")
     assert scene.wiring.git.has_commit(scene.repo_id, lost)
     assert scene.wiring.git.heads(scene.repo_id) == {"refs/heads/main": scene.sha}
@@ -55,9 +55,9 @@ def test_a_commit_that_is_nowhere_says_so(scene: Scene) -> None:
 
 
 def test_the_default_branch_is_followed(scene: Scene) -> None:
-    scene.fake.create_branch(FULL, "trunk", scene.sha)
-    scene.fake.set_default_branch(FULL, "trunk")
-    scene.fake.delete_branch(FULL, "main")
+    scene.fake.create_branch(scene.full, "trunk", scene.sha)
+    scene.fake.set_default_branch(scene.full, "trunk")
+    scene.fake.delete_branch(scene.full, "main")
     mirror_commit(scene.wiring, scene.repo, scene.sha)
     assert scene.wiring.git.default_branch(scene.repo_id) == "trunk"
     known = scene.wiring.db.read(lambda s: s.get(Repo, scene.repo.id))
@@ -66,23 +66,23 @@ def test_the_default_branch_is_followed(scene: Scene) -> None:
 
 def test_heads_are_as_they_are_there_and_our_refs_stay(scene: Scene) -> None:
     git = scene.wiring.git
-    side = scene.fake.commit(FULL, "side", {"a": "1"}, parent=scene.sha)
-    scene.fake.push_tag(FULL, "v1", scene.sha)
+    side = scene.fake.commit(scene.full, "side", {"a": "1"}, parent=scene.sha)
+    scene.fake.push_tag(scene.full, "v1", scene.sha)
     assert mirror_heads(scene.wiring, scene.repo) == {
         "refs/heads/main": scene.sha, "refs/heads/side": side, "refs/tags/v1": scene.sha,
     }  # fmt: skip
     git.keep(scene.repo_id, side, "brave-otter-17")
     git.write_notes(scene.repo_id, {scene.sha: "a note\n"})
-    scene.fake.delete_branch(FULL, "side")
-    scene.fake.delete_tag(FULL, "v1")
-    moved = scene.fake.commit(FULL, "side/deeper", {"a": "2"}, parent=scene.sha)
+    scene.fake.delete_branch(scene.full, "side")
+    scene.fake.delete_tag(scene.full, "v1")
+    moved = scene.fake.commit(scene.full, "side/deeper", {"a": "2"}, parent=scene.sha)
     assert mirror_heads(scene.wiring, scene.repo) == {"refs/heads/main": scene.sha, "refs/heads/side/deeper": moved}
     assert git.read_notes(scene.repo_id) == {scene.sha: "a note\n"}
     assert git.resolve(scene.repo_id, "refs/dstack/runs/brave-otter-17") == side
 
 
 def test_refs_there_that_look_like_ours_do_not_come(scene: Scene) -> None:
-    path = scene.fake.repo(FULL).path
+    path = scene.fake.repo(scene.full).path
     for ref in ("refs/dstack/runs/a", "refs/notes/dstack", "refs/replace/" + scene.sha):
         subprocess.run(["git", "-C", path, "update-ref", ref, scene.sha], check=True, env=plain())
     mirror_heads(scene.wiring, scene.repo)
@@ -94,8 +94,14 @@ def test_refs_there_that_look_like_ours_do_not_come(scene: Scene) -> None:
 
 
 def test_an_empty_repository_is_no_trouble(scene: Scene) -> None:
-    scene.fake.create_repo("acme/empty")
-    row = Repo(owner="acme", name="empty", forge="github", installation_id=scene.repo.installation_id, created_at=0)
+    scene.fake.create_repo(f"acme/empty-{scene.repo.name}")
+    row = Repo(
+        owner="acme",
+        name=f"empty-{scene.repo.name}",
+        forge="github",
+        installation_id=scene.repo.installation_id,
+        created_at=0,
+    )
     scene.wiring.db.write(lambda s: (s.add(row), s.flush()))
     assert mirror_heads(scene.wiring, row) == {}
 
@@ -104,18 +110,18 @@ def test_an_empty_repository_is_no_trouble(scene: Scene) -> None:
 
 
 def test_the_head_of_an_own_pull_request_comes_into_the_repo(scene: Scene) -> None:
-    head = scene.fake.commit(FULL, "side", {"a": "1"}, parent=scene.sha)
-    number = scene.fake.open_pull(FULL, "side")
+    head = scene.fake.commit(scene.full, "side", {"a": "1"}, parent=scene.sha)
+    number = scene.fake.open_pull(scene.full, "side")
     pull = scene.pull(number)
-    scene.fake.delete_branch(FULL, "side")
+    scene.fake.delete_branch(scene.full, "side")
     assert mirror_commit(scene.wiring, scene.repo, head, pull=pull) == ""
     assert scene.wiring.git.has_commit(scene.repo_id, head)
 
 
 def fork_pull(scene: Scene) -> tuple[int, str]:
-    fork = scene.fake.fork(FULL, "eve")
+    fork = scene.fake.fork(scene.full, "eve")
     head = scene.fake.push(fork, "patch", {"train.py": "evil\n"}, author="eve")
-    return scene.fake.open_pull(FULL, "patch", head_repo=fork, author="eve"), head
+    return scene.fake.open_pull(scene.full, "patch", head_repo=fork, author="eve"), head
 
 
 def test_a_fork_s_objects_never_enter_the_repo(scene: Scene) -> None:
@@ -126,9 +132,9 @@ def test_a_fork_s_objects_never_enter_the_repo(scene: Scene) -> None:
     assert git.has_commit(objects, head) and not git.has_commit(scene.repo_id, head)
     assert git.merge_base(objects, scene.sha, head) == scene.sha  # what it borrows is there too
     assert git.read_files(objects, head, ["train.py"]) == {"train.py": b"evil\n"}
-    calls = len(scene.fake.ledger)
+    calls = len(scene.calls())
     assert mirror_commit(scene.wiring, scene.repo, head, pull=scene.pull(number)) == objects
-    assert len(scene.fake.ledger) == calls + 1  # pull() alone
+    assert len(scene.calls()) == calls + 1  # pull() alone
     scene.wiring.mirrors.forget_fork(scene.repo_id, number)
     assert not git.exists(objects)
 
@@ -136,8 +142,12 @@ def test_a_fork_s_objects_never_enter_the_repo(scene: Scene) -> None:
 def test_a_fork_s_head_that_was_left_behind_is_still_the_one_asked_for(scene: Scene) -> None:
     number, head = fork_pull(scene)
     pull = scene.pull(number)
-    newer = scene.fake.push("eve/vision", "patch", {"train.py": "more\n"}, author="eve")
-    scene.fake.force_push("eve/vision", "patch", scene.fake.commit("eve/vision", "x", {"b": "1"}, parent=scene.sha))
+    newer = scene.fake.push(f"eve/{scene.repo.name}", "patch", {"train.py": "more\n"}, author="eve")
+    scene.fake.force_push(
+        f"eve/{scene.repo.name}",
+        "patch",
+        scene.fake.commit(f"eve/{scene.repo.name}", "x", {"b": "1"}, parent=scene.sha),
+    )
     objects = mirror_commit(scene.wiring, scene.repo, head, pull=pull)
     assert scene.wiring.git.has_commit(objects, head) and newer != head
 
@@ -146,14 +156,14 @@ def test_a_fork_s_repository_that_lost_what_it_borrowed_is_made_anew(scene: Scen
     number, head = fork_pull(scene)
     objects = mirror_commit(scene.wiring, scene.repo, head, pull=scene.pull(number))
     scene.wiring.git.remove(scene.repo_id)
-    newer = scene.fake.push("eve/vision", "patch", {"train.py": "more\n"}, author="eve")
+    newer = scene.fake.push(f"eve/{scene.repo.name}", "patch", {"train.py": "more\n"}, author="eve")
     assert mirror_commit(scene.wiring, scene.repo, newer, pull=scene.pull(number)) == objects
     assert scene.wiring.git.read_files(objects, newer, ["train.py"]) == {"train.py": b"more\n"}
 
 
 def test_a_fork_that_is_gone_is_fetched_all_the_same(scene: Scene) -> None:
     number, head = fork_pull(scene)
-    scene.fake.delete_repo("eve/vision")
+    scene.fake.delete_repo(f"eve/{scene.repo.name}")
     objects = mirror_commit(scene.wiring, scene.repo, head, pull=scene.pull(number))
     assert scene.wiring.git.has_commit(objects, head)
 
@@ -175,7 +185,7 @@ def test_several_at_once_fetch_once(scene: Scene) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not problems and len(scene.fake.calls("access_tokens")) == 1
+    assert not problems and len(scene.calls("access_tokens")) == 1
 
 
 @pytest.mark.parametrize("how", ["503", "reset"])
@@ -191,22 +201,22 @@ def test_an_outage_is_waited_for(scene: Scene, how: str) -> None:
 def git_only(scene: Scene) -> None:
     """The token was had before the outage began."""
     scene.wiring.git.create(scene.repo_id)
-    scene.wiring.mirrors.fetch_branches(scene.repo_id, f"{scene.fake.url}/{FULL}.git", "ghs_secret")
+    scene.wiring.mirrors.fetch_branches(scene.repo_id, scene.address, "ghs_secret")
 
 
 def test_a_token_that_is_refused_is_a_plain_failure(scene: Scene) -> None:
     scene.wiring.git.create(scene.repo_id)
     with pytest.raises(GitFailed) as failed:
-        scene.wiring.mirrors.fetch_branches(scene.repo_id, f"{scene.fake.url}/{FULL}.git", "ghs_dead")
+        scene.wiring.mirrors.fetch_branches(scene.repo_id, scene.address, "ghs_dead")
     assert "contents: read" in failed.value.hint and "ghs_dead" not in str(failed.value)
 
 
 def test_no_redirect_is_followed(scene: Scene) -> None:
-    scene.fake.rename_repo(FULL, "sight")
+    scene.fake.rename_repo(scene.full, f"{scene.repo.name}-new")
     scene.wiring.git.create(scene.repo_id)
-    _, token = scene.wiring.forge.clone_address(replace(scene.place, name="sight"))
+    _, token = scene.wiring.forge.clone_address(replace(scene.place, name=f"{scene.repo.name}-new"))
     with pytest.raises(GitFailed):
-        scene.wiring.mirrors.fetch_branches(scene.repo_id, f"{scene.fake.url}/{FULL}.git", token)
+        scene.wiring.mirrors.fetch_branches(scene.repo_id, scene.address, token)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +245,7 @@ def test_an_address_that_only_begins_like_the_forge_s_is_not_its(tmp_path: Path,
 
 
 def test_more_than_fits_is_ended_and_leaves_nothing(scene: Scene, fake: FakeGitHub) -> None:
-    fake.commit(FULL, "main", {"big.bin": os.urandom(15_000_000)})
+    fake.commit(scene.full, "main", {"big.bin": os.urandom(15_000_000)})
     small = Mirrors(scene.wiring.git, fake.url, max_bytes=1000)
     scene.wiring.git.create(scene.repo_id)
     address, token = scene.wiring.forge.clone_address(scene.place)
@@ -260,7 +270,7 @@ def test_the_token_is_in_no_argument_and_no_file(scene: Scene, fake: FakeGitHub,
     scene.wiring.git.create(scene.repo_id)
     seen: list[str] = []
     fake.faults.hang(0.5, r"\.git/")
-    address = f"{fake.url}/{FULL}.git"
+    address = scene.address
     thread = threading.Thread(
         target=scene.wiring.mirrors.fetch_branches, args=(scene.repo_id, address, token), daemon=True
     )
