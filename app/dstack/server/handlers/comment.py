@@ -54,7 +54,7 @@ _ONLY_ON_PULLS = Answer("", False, "Commands are done on open pull requests only
 def handle_comment(wiring: Wiring, delivery: Delivery, repo: Repo, event: IssueComment) -> None:
     """Raises ForgeDown and ForgeBusy: whoever is not known to be allowed is not."""
     lines = find_lines(event.body)
-    why = _why_ignored(wiring, event) or _why_not_again(wiring, repo, event)
+    why = _why_ignored(event) or _why_not_again(wiring, repo, event)
     if not why and not (lines := of_known_words(lines, _known_words(wiring, repo, event, lines))):
         why = "it holds no command"
     if why:
@@ -85,12 +85,12 @@ def _obey(
     _finish(wiring, delivery, command)
 
 
-def _why_ignored(wiring: Wiring, event: IssueComment) -> str:
+def _why_ignored(event: IssueComment) -> str:
     if event.origin.action != "created":
         return "only new comments count: an edited one may have been changed by somebody else"
     if not event.author:
         return "its author is gone"
-    if event.author_is_bot or event.origin.is_bot or event.author == f"{wiring.forge.slug}[bot]":
+    if event.author_is_bot or event.origin.is_bot or event.author.endswith("[bot]"):
         return "programs give no commands"
     return ""
 

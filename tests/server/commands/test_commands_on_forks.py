@@ -1,0 +1,66 @@
+"""Commands on pull requests of forks: nothing begins before its very commit is approved."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from command_scene import READER, Talk
+from joined_github import REPO
+from served_api import unique
+
+EVIL = {".dstack/workflows.yaml": "workflows:\n  - {name: mine, provider: bash, commands: ls, on: {comment: /mine}}\n"}
+
+
+@pytest.fixture
+def fork(server: Talk) -> Talk:
+    """At a pull request of a stranger's fork, which brings workflows of its own."""
+    copy = server.fake.fork(REPO, unique("mallory"))
+    owner = copy.owner.login
+    sha = server.fake.push(copy, "main", {"train.py": "steal()\n", **EVIL}, author=owner)
+    number = server.fake.open_pull(REPO, "main", title="Better", author=owner, head_repo=copy)
+    server.settle()
+    return replace(server, number=number, sha=sha)
+
+
+def test_a_writers_command_on_a_fork_waits_for_the_approval_of_its_commit(fork: Talk) -> None:
+    comment = fork.say("/train")
+    fork.reactions(comment, "rocket")
+    runs = fork.commented()
+    assert [run.workflow for run in runs] == ["prepare", "train"]  # of the base branch's files, not of the fork's
+    assert all(run.is_held and not run.trusted and run.sha == fork.sha for run in runs)
+    assert f"waits for `/dstack approve {fork.sha[:7]}`" in fork.reply(comment)
+
+    approved = fork.say(f"/dstack approve {fork.sha[:7]} 4gpu-h")
+    fork.reactions(approved, "rocket")
+    assert not any(run.is_held for run in fork.commented())
+    assert "waits for `/dstack approve" not in fork.reply(comment, "queued")  # edited: no second one
+
+
+def test_only_the_head_can_be_approved_and_only_by_who_may_write(fork: Talk) -> None:
+    fork.reactions(fork.say("/train"), "rocket")
+    by_reader = fork.say(f"/dstack approve {fork.sha[:7]}", READER)
+    assert fork.reactions(by_reader, "-1") == ["-1"]
+    by_author = fork.say(f"/dstack approve {fork.sha}", fork.pull(fork.number).author)
+    assert fork.reactions(by_author, "-1") == ["-1"]
+    other = fork.say("/dstack approve 1234567")
+    fork.reactions(other, "confused")
+    assert f"the head is {fork.sha[:7]}" in fork.reply(other)
+    assert all(run.is_held for run in fork.commented())
+
+
+def test_an_approval_of_what_was_the_head_lets_nothing_run(fork: Talk) -> None:
+    """The webhook of the push is under way: the forge is asked."""
+    fork.reactions(fork.say("/train"), "rocket")
+    fork.fake.webhooks.drop_all()
+    moved = fork.fake.push_pull(REPO, fork.number, {"train.py": "worse()\n"})
+    fork.fake.webhooks.heal()
+    late = fork.say(f"/dstack approve {fork.sha[:7]}")
+    fork.reactions(late, "confused")
+    assert f"the head is {moved[:7]}" in fork.reply(late)
+    assert all(run.is_held for run in fork.commented())
+
+
+def test_a_forks_own_words_are_no_commands(fork: Talk) -> None:
+    comment = fork.say("/mine")
+    assert fork.told(comment).state == "ignored" and fork.fake.reactions(comment) == []
