@@ -12,9 +12,11 @@ from dstack.server.decide.plan import GroupPlan, RunPlan
 from dstack.server.decide.states import Event
 from dstack.server.gateways.history import History
 from dstack.server.models import JobRow, OutboxMark, PullRequest, Repo, Run
+from dstack.server.models.repo import GITHUB
 from dstack.server.services.create_group import create_group
 from dstack.server.services.judge_runs import judge_runs
 from dstack.server.store.jobs import jobs_of_run
+from dstack.server.store.outbox import mark_unjudged
 from dstack.server.store.runs import run_by_name
 from dstack.server.store.tags import list_tags
 from dstack.server.transitions.jobs import move_job
@@ -113,6 +115,18 @@ class Scene:
 
     def judge(self) -> int:
         return judge_runs(self.wiring, self.history)
+
+    def mark(self, name: str) -> None:
+        """What making a run on a mirror does."""
+        run_id = self.row(name).id
+        self.db.write(lambda s: mark_unjudged(s, s.get_one(Run, run_id), self.clock.now()))
+
+    def make_mirror(self) -> None:
+        def unit(session: Session) -> None:
+            repo = session.get_one(Repo, 1)
+            repo.forge, repo.forge_id, repo.installation_id = GITHUB, "1000", 5
+
+        self.db.write(unit)
 
     # What came of it
 

@@ -140,6 +140,43 @@ def test_a_pull_request_merged_before_its_run_ended_keeps_its_base(scene: Scene)
     assert scene.base(run) == base
 
 
+def test_a_run_has_its_base_while_it_goes_on(scene: Scene) -> None:
+    older = scene.done(scene.commit(), 0.9)
+    parted = scene.commit()
+    run = scene.pull(scene.commit("feature", parted), auto_tag="latest")
+    scene.mark(run)
+    scene.judge()
+    assert (scene.base(run), scene.said(run), scene.tags()) == (older, (None, ""), {})
+    base = scene.done(parted, 0.95)  # its push came late
+    scene.end(run, accuracy=0.9)
+    scene.judge()
+    assert scene.base(run) == base
+    assert scene.said(run)[0] is FAILED
+
+
+def test_runs_on_a_mirror_are_looked_at_when_they_are_made(scene: Scene) -> None:
+    run = scene.run(scene.commit())
+    assert scene.marks(VERDICT) == []
+    scene.make_mirror()
+    other = scene.run(scene.commit())
+    assert scene.marks(VERDICT) == [f"1:{scene.row(other).id}"]
+    scene.judge()
+    assert scene.base(other) == run
+
+
+def test_a_pull_request_merged_and_forgotten_by_the_forge_keeps_the_base_it_had(scene: Scene) -> None:
+    parted = scene.commit()
+    base = scene.done(parted, 0.92)
+    head = scene.commit("feature", parted)
+    run = scene.pull(head)
+    scene.mark(run)
+    scene.judge()
+    scene.done(scene.commit("main", head), 0.99)
+    scene.end(run, accuracy=0.9)
+    scene.judge()
+    assert scene.base(run) == base
+
+
 def test_a_fork_is_compared_with_runs_of_the_repo_it_goes_to(scene: Scene) -> None:
     parted = scene.commit()
     base = scene.done(parted, 0.92)

@@ -16,6 +16,7 @@ from dstack.server.store.artifacts import artifacts_of_runs
 from dstack.server.store.database import wake
 from dstack.server.store.github import pull_by_number
 from dstack.server.store.jobs import jobs_of_run
+from dstack.server.store.outbox import mark_unjudged
 from dstack.server.store.repos import repo_by_name
 from dstack.server.store.runs import (
     group_by_name,
@@ -62,6 +63,8 @@ def create_group(session: Session, plan: GroupPlan, now: float) -> list[Run]:
     for run_plan in fresh:
         run = made[run_plan.workflow]
         missing = _resolve_inputs(session, repo, run, run_plan, earlier | made)
+        if repo.is_mirror:  # what it is compared with is shown on the forge while it runs
+            mark_unjudged(session, run, now)
         if run_plan.problem:
             _fail(session, run, Reason.CONFIG, run_plan.problem, now)
         elif missing is not None:

@@ -1,4 +1,4 @@
-"""Finds what each ended run is compared with, and judges those with a gate.
+"""Finds what each run is compared with, and judges those that have ended and have a gate.
 
 Git is asked first, then everything else is read, decided and written in one unit a run: a base that ends meanwhile
 ends before or after it, and one that ends after it has its runs judged again.
@@ -55,7 +55,7 @@ class _Question:
 
 
 def judge_runs(wiring: Wiring, history: History) -> int:
-    """Judge every run that has ended since; how many there were. Safe to repeat, and to break off anywhere."""
+    """Judge every run that was made or has ended since; how many there were. Safe to repeat and to break off."""
     now = wiring.clock.now()
     marks = wiring.db.read(lambda s: marks_due(s, VERDICT, now))
     for start in range(0, len(marks), _AT_ONCE):
@@ -112,27 +112,28 @@ def _questions(session: Session, marks: Sequence[OutboxMark]) -> list[_Question]
 
 
 def _line(history: History, question: _Question) -> Sequence[str]:
-    """The commits a base may be of, the nearest first. A base that was given before holds its place: branches move
-    while it trains."""
+    """The commits a base may be of, the nearest first. A base that is waited for holds its place: branches move while
+    it trains."""
     run, repo = question.run, str(question.run.repo_id)
-    if question.earlier_base:
+    if question.earlier_base and run.verdict is Verdict.PENDING:
         return history.first_parents(repo, question.earlier_base, LINE)
     if not question.beginning.branch:
         return history.first_parents(run.git_id, run.sha, LINE)[1:]
     point = history.meeting_point(repo, question.beginning.branch, run.sha, run.objects)
-    if run.base_branch and point in (None, run.sha) and question.forge_base:
-        # The pull request has been merged since, or its branch is gone.
-        point = history.parting(run.git_id, question.forge_base, run.sha)
-    if point is None:
-        return ()
-    line = history.first_parents(repo, point, LINE)
-    return line[1:] if run.base_branch and point == run.sha else line
+    if not run.base_branch or point not in (None, run.sha):
+        return history.first_parents(repo, point, LINE) if point else ()
+    # The pull request has been merged since, or the branch it went to is gone.
+    point = history.parting(run.git_id, question.forge_base, run.sha) if question.forge_base else None
+    if point in (None, run.sha):
+        point = question.earlier_base
+    return history.first_parents(repo, point, LINE) if point else history.first_parents(run.git_id, run.sha, LINE)[1:]
 
 
 def _judge(session: Session, mark: OutboxMark, line: Sequence[str], now: float) -> None:
+    """A run that has not ended gets its base alone, to be shown beside it; it is marked anew at its end."""
     run = session.get(Run, int(mark.target.partition(":")[2]))
     clear_mark(session, mark)
-    if run is None or not run.state.is_final:  # it is marked anew at its end
+    if run is None:
         return
     before = (run.base_run_id, run.verdict)
     choice = _choose(session, run, line)
