@@ -62,7 +62,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dstack.server.failpoints": ("dstack.errors",),
     "dstack.server.wiring": BELOW_SERVICES,
     "dstack.server.models": BASE,
-    "dstack.server.decide": (*BASE, "dstack.language", "dstack.providers"),
+    "dstack.server.decide": (*BASE, "dstack.language", "dstack.providers", "dstack.server.gateways.forge"),
     "dstack.server.forge_events": ("dstack.errors", "dstack.server.gateways.forge"),
     # Pure texts; of the port of a forge it knows the messages alone.
     "dstack.server.report": (

@@ -16,7 +16,7 @@ from dstack.server.forge_events.events import (
     RepoRef,
     RepositoryEvent,
 )
-from dstack.server.forge_events.read import parse_payload, read_data, read_event, why_unused
+from dstack.server.forge_events.read import parse_payload, read_data, read_event, why_own, why_unused
 
 __all__ = [
     "CheckRunEvent",
@@ -36,5 +36,6 @@ __all__ = [
     "parse_payload",
     "read_data",
     "read_event",
+    "why_own",
     "why_unused",
 ]

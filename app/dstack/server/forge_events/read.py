@@ -84,6 +84,12 @@ def why_unused(event: Event) -> str:
     return ""
 
 
+def why_own(event: Event, slug: str) -> str:
+    """Why an event that our App (`slug`) caused itself starts nothing; empty for those of others."""
+    origin = event.origin
+    return "we did this ourselves" if slug and origin.is_bot and origin.sender == f"{slug}[bot]" else ""
+
+
 def _origin(event: str, fields: Fields) -> Origin:
     if not event or len(event) > _LONGEST_NAME or not event.isascii() or not event.replace("_", "a").isalnum():
         raise Malformed("X-GitHub-Event is not the name of an event")

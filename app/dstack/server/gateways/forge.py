@@ -122,6 +122,7 @@ class ForgeComment:
     body: str
     created_at: float
     is_bot: bool = False
+    is_edited: bool = False  # by whoever: it no longer need say what its author wrote
 
 
 @dataclass(frozen=True, slots=True)

@@ -261,7 +261,7 @@ class LocalGit:
     # How git is asked
 
     def ask(self, repo_id: str, argv: Sequence[str]) -> bytes:
-        """The standard output of one git command in the repository, for the questions of other files. Raises GitFailed."""
+        """What one git command in the repository says, for the questions of other files. Raises GitFailed."""
         return self._git(repo_id, argv)
 
     def _open(self, repo_id: str) -> Path:

@@ -20,7 +20,7 @@ def tree_of_paths(git: LocalGit, repo_id: str, sha: str, wanted: Callable[[str],
     """A digest over mode, content and path of every file that is wanted."""
     digest = hashlib.sha256()
     for row in git.ask(repo_id, ["ls-tree", "-r", "-z", "--full-tree", check_sha(sha)]).split(b"\0"):
-        facts, _, path = row.partition(b"\t")
+        _, _, path = row.partition(b"\t")
         if path and wanted(path.decode("utf-8", "surrogateescape")):
             digest.update(len(row).to_bytes(4, "big") + row)
     return digest.hexdigest()

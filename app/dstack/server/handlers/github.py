@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from dstack.errors import ForgeRefused, Malformed, NotConnected
-from dstack.server.forge_events import Event, Origin, read_event, why_unused
+from dstack.server.forge_events import Origin, read_event, why_own, why_unused
 from dstack.server.gateways.forge import InstallationFacts
 from dstack.server.handlers.registry import APP_EVENTS, REPO_EVENTS, handles
 from dstack.server.models import Delivery, Repo
@@ -25,7 +25,7 @@ def handle_github(wiring: Wiring, delivery: Delivery) -> None:
     except Malformed as error:
         settle(wiring, delivery, DeliveryState.FAILED, error.message)
         return
-    if why := why_unused(event) or _why_own(wiring, event):
+    if why := why_unused(event) or why_own(event, wiring.forge.slug):
         settle(wiring, delivery, DeliveryState.IGNORED, why)
     elif (of_app := APP_EVENTS.get(type(event))) is not None:
         of_app(wiring, delivery, event)
@@ -43,11 +43,6 @@ def settle(wiring: Wiring, delivery: Delivery, state: DeliveryState, reason: str
     """For handlers that write nothing else."""
     repo_id = repo.id if repo is not None else None
     wiring.db.write(lambda s: settle_delivery(s, delivery.id or 0, state, reason, wiring.clock.now(), repo_id=repo_id))
-
-
-def _why_own(wiring: Wiring, event: Event) -> str:
-    own = f"{wiring.forge.slug}[bot]"
-    return "we did this ourselves" if event.origin.is_bot and event.origin.sender == own else ""
 
 
 def find_place(wiring: Wiring, origin: Origin) -> tuple[Repo | None, str]:

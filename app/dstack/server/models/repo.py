@@ -26,6 +26,7 @@ class Repo(SQLModel, table=True):
     installation_id: int | None = None
     is_private: bool = True
     problem: str = ""
+    looked_at: float = 0  # when what happened at the forge was last asked for; 0: never, all there is old
     schedules_sha: str = ""  # the commit of the default branch whose schedules stand in the table
     created_at: float
 

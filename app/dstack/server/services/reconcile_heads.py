@@ -27,13 +27,16 @@ def reconcile_heads(wiring: Wiring) -> int:
     for repo in wiring.db.read(list_repos):
         try:
             if wiring.git.exists(str(repo.id)):
-                differed += _reconcile(wiring, repo)
+                differed += reconcile_repo(wiring, repo)
         except (DstackError, OSError) as error:
             log.warning("%s is not compared: %s", repo.full_name, error, extra={"action": "reconcile"})
     return differed
 
 
-def _reconcile(wiring: Wiring, repo: Repo) -> int:
+def reconcile_repo(wiring: Wiring, repo: Repo) -> int:
+    """The same of one. What a mirror had when it was first looked at is old: it starts nothing."""
+    if repo.is_mirror and not repo.looked_at:
+        return 0
     actual = wiring.git.heads(str(repo.id))
     known = wiring.db.read(lambda s: heads_of_repo(s, repo.id or 0))
     moved = [

@@ -115,3 +115,12 @@ def count_deliveries(session: Session, state: DeliveryState, since: float) -> in
     """How many came since then and are in this state."""
     query = select(func.count()).where(Delivery.state == state, Delivery.received_at >= since)
     return session.exec(query).one()
+
+
+def guids_known(session: Session, guids: Sequence[str]) -> set[str]:
+    """Those of these that are in the inbox."""
+    found: set[str] = set()
+    for start in range(0, len(guids), 500):
+        query = select(Delivery.guid).where(col(Delivery.guid).in_(guids[start : start + 500]))
+        found.update(session.exec(query).all())
+    return found

@@ -45,3 +45,7 @@ def approval_of(session: Session, repo_id: int, number: int, sha: str) -> Approv
     return session.exec(
         select(Approval).where(Approval.repo_id == repo_id, Approval.number == number, Approval.sha == sha)
     ).first()
+
+
+def pulls_of_repo(session: Session, repo_id: int) -> Sequence[PullRequest]:
+    return session.exec(select(PullRequest).where(PullRequest.repo_id == repo_id)).all()

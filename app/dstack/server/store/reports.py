@@ -8,7 +8,7 @@ from sqlmodel import Session, col, select
 
 from dstack.server.models import ForgeReport, OutboxMark, Repo, Run
 from dstack.server.models.repo import GITHUB
-from dstack.server.store.outbox import clear_mark, mark_outdated
+from dstack.server.store.outbox import STATUS, clear_mark, mark_outdated
 from dstack.wire.states import FINAL_STATES
 
 
@@ -113,3 +113,19 @@ def commits_with_an_end(session: Session, shas: Collection[str]) -> set[str]:
     if not shas:
         return set()
     return set(session.exec(select(Run.sha).where(col(Run.sha).in_(shas), col(Run.state).in_(FINAL_STATES))).all())
+
+
+def mark_pending_again(session: Session, now: float) -> int:
+    """Statuses that we left pending on commits where nothing runs any more are rendered anew; how many commits."""
+    open_shas = select(Run.sha).where(col(Run.state).not_in(FINAL_STATES))
+    rows = session.exec(
+        select(ForgeReport.repo_id, ForgeReport.target).where(
+            ForgeReport.kind == STATUS, col(ForgeReport.digest).startswith("pending:")
+        )
+    ).all()
+    running = set(session.exec(open_shas).all())
+    left = {(repo_id, target.partition(":")[0]) for repo_id, target in rows}
+    for repo_id, sha in left:
+        if sha not in running:
+            mark_outdated(session, STATUS, f"{repo_id}:{sha}", now)
+    return len(left)

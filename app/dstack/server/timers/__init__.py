@@ -18,6 +18,7 @@ from dstack.server.services.read_schedules import read_schedules
 from dstack.server.services.reconcile_heads import reconcile_heads
 from dstack.server.services.tidy_repos import tidy_repos
 from dstack.server.store.people import delete_expired_tokens
+from dstack.server.timers.watch_github import EVERY_S, GithubWatch
 from dstack.server.wiring import Wiring
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ def make_timers(wiring: Wiring) -> tuple[Timer, ...]:
     return (
         Timer("expire leases", watch.every_s, watch.look),
         Timer("reconcile heads", 180, reconcile_heads, at_start=True),  # what was pushed while the last server died
+        Timer("watch GitHub", EVERY_S, GithubWatch().look, at_start=True),
         Timer("read schedules", 15, read_schedules, at_start=True),
         Timer("fire schedules", 2, fire_schedules),
         Timer("tidy repositories", 3600, tidy_repos),

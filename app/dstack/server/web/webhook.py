@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dstack.errors import Conflict, Malformed, NotSignedIn, TooMany, TooSlow, Unavailable, UnsupportedMedia
-from dstack.server.forge_events import Event, parse_payload, read_data, why_unused
+from dstack.server.forge_events import parse_payload, read_data, why_own, why_unused
 from dstack.server.store.deliveries import Filed, Webhook
 from dstack.server.transitions.deliveries import file_webhooks
 from dstack.server.web.content import read_body
@@ -126,12 +126,6 @@ class WebhookDoor:
 
 def _unit(session: Session, webhooks: Sequence[Webhook]) -> list[Filed]:
     return file_webhooks(session, webhooks)
-
-
-def why_own(event: Event, slug: str) -> str:
-    """Why an event that we caused ourselves starts nothing; empty for those of others."""
-    origin = event.origin
-    return "we did this ourselves" if slug and origin.is_bot and origin.sender == f"{slug}[bot]" else ""
 
 
 def _check_form(request: Request) -> None:

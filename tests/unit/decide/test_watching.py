@@ -1,0 +1,67 @@
+"""Which of the forge's answers are news."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dstack.server.decide.watching import (
+    KnownPull,
+    closed_pulls,
+    comments_to_read,
+    look_every,
+    not_arrived,
+    pull_news,
+)
+from dstack.server.gateways.forge import ForgeComment, PullFacts, SentDelivery
+
+PULL = PullFacts(7, "t", "ada", "a" * 40, "topic", "acme/vision", False, "main", "b" * 40, False, True, 100.0)
+KNOWN = KnownPull("a" * 40, "main", True, False)
+
+
+@pytest.mark.parametrize(
+    ("found", "known", "action"),
+    [
+        (PULL, None, "opened"),
+        (PULL, KNOWN, ""),
+        (PULL, replace(KNOWN, is_open=False), "reopened"),
+        (PULL, replace(KNOWN, head_sha="c" * 40), "synchronize"),
+        (PULL, replace(KNOWN, base_branch="dev"), "edited"),
+        (PULL, replace(KNOWN, is_draft=True), "ready_for_review"),
+        (replace(PULL, is_draft=True), KNOWN, "converted_to_draft"),
+    ],
+)
+def test_pull_requests(found: PullFacts, known: KnownPull | None, action: str) -> None:
+    news = pull_news([found], {7: known} if known else {})
+    assert news == ([(action, found)] if action else [])
+
+
+def test_pull_requests_that_were_closed_unheard() -> None:
+    assert closed_pulls([PULL], {7: KNOWN, 8: KNOWN, 9: replace(KNOWN, is_open=False)}) == [8]
+
+
+def sent(number: int, guid: str, status: int, at: float = 10.0) -> SentDelivery:
+    return SentDelivery(number, guid, "push", at, status)
+
+
+def test_deliveries_that_reached_us_in_no_attempt() -> None:
+    log = [
+        sent(1, "a", 200), sent(2, "b", 502, at=5), sent(3, "b", 202), sent(4, "c", 0, at=9), sent(5, "c", 500, at=8),
+        sent(6, "d", 500, at=7), sent(7, "young", 500, at=99), sent(8, "here", 500),
+    ]  # fmt: skip
+    found = not_arrived(log, {"here"}, before=50)
+    assert [one.guid for one in found] == ["d", "c"]
+
+
+def test_comments_of_people_as_they_wrote_them() -> None:
+    good = ForgeComment(1, 7, "ada", "/dstack run train", 10.0)
+    others = [replace(good, is_bot=True), replace(good, is_edited=True), replace(good, body="nice")]
+    assert comments_to_read([good, *others]) == [good]
+
+
+@pytest.mark.parametrize(
+    ("mode", "repos", "seconds"), [("poll", 1, 15), ("poll", 5, 15), ("poll", 100, 288), ("webhook", 1, 180)]
+)
+def test_many_repositories_are_looked_at_less_often(mode: str, repos: int, seconds: float) -> None:
+    assert look_every(mode, repos) == seconds
