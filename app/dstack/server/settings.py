@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     max_push_bytes: int = Field(default=2 * 1024**3, gt=0)
     lease_s: int = Field(default=LEASE_S, ge=2)  # how long a runner may be silent before its attempts are lost
 
+    notify_private: bool = False  # `notify:` may post to private networks, and by http
+
     github_app_id: int | None = None  # these five connect a GitHub App by hand; `dstack github connect` stores them
     github_private_key: SecretStr = SecretStr("")
     github_private_key_path: Path | None = None

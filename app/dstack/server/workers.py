@@ -19,6 +19,7 @@ from dstack.server.outbox_lanes import OutboxLanes
 from dstack.server.services.assign_jobs import assign_jobs, explain_full_disk
 from dstack.server.services.enforce_budgets import enforce_budgets
 from dstack.server.services.judge_runs import judge_runs
+from dstack.server.services.send_notifications import send_notifications
 from dstack.server.services.write_notes import write_notes
 from dstack.server.web.disk_space import disk_problem
 from dstack.server.wiring import Wiring
@@ -57,6 +58,9 @@ def make_workers(wiring: Wiring) -> list[Worker]:
     async def budgets() -> None:
         await asyncio.to_thread(enforce_budgets, wiring)
 
+    async def notify() -> None:
+        await asyncio.to_thread(send_notifications, wiring)
+
     history = History(wiring.git)
 
     async def verdicts() -> None:
@@ -68,6 +72,7 @@ def make_workers(wiring: Wiring) -> list[Worker]:
         Worker("budgets", QUEUE, 5.0, budgets, share=0.2),
         Worker("verdicts", OUTBOX, 15.0, verdicts, share=0.3),
         Worker("notes", OUTBOX, 15.0, notes, share=0.2),
+        Worker("notify", OUTBOX, 10.0, notify),
         Worker("forge", OUTBOX, 30.0, OutboxLanes(wiring).send),
     ]
 

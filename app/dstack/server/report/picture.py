@@ -101,4 +101,4 @@ def _what_differs(run: Run, usual: Mapping[str, str]) -> str:
 
 
 def _note(row: NotNeeded) -> str:
-    return f"{row.workflow}: {row.why}"
+    return row.why if row.is_problem else f"{row.workflow}: {row.why}"

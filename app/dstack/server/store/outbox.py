@@ -9,6 +9,7 @@ from sqlmodel import Session, col, func, select
 from dstack.server.bus import OUTBOX
 from dstack.server.models import OutboxMark, Repo, Run
 from dstack.server.store.database import wake
+from dstack.server.store.ends import is_of_default_branch
 from dstack.server.store.pulls import pulls_at
 from dstack.wire.states import Trigger
 
@@ -46,6 +47,8 @@ def mark_run_outdated(session: Session, run: Run, now: float) -> None:
     numbers = {pull.number for pull in pulls_at(session, run.repo_id, run.sha)}  # a push may have made it
     for number in numbers | ({run.pull_request} if run.pull_request is not None else set()):
         mark_outdated(session, COMMENT, f"{run.repo_id}:{number}", now)
+    if run.state.is_final and is_of_default_branch(run, repo):
+        mark_outdated(session, ISSUE, f"{run.repo_id}:{run.workflow}", now)
     if run.trigger is Trigger.COMMENT and run.key is not None:
         # Its key begins with `comment:REPO-ID:COMMENT-ID`: the reply there says how it is.
         mark_outdated(session, REPLY, f"{run.repo_id}:{run.key.split(':')[2]}", now)
@@ -104,6 +107,13 @@ def clear_mark(session: Session, mark: OutboxMark) -> None:
     if current is not None and current.version == mark.version:
         session.delete(current)
         session.flush()
+
+
+def hold_mark(session: Session, mark: OutboxMark, until: float) -> None:
+    """It is too early to render it: look again at `until`, or when it is marked again. No try is counted."""
+    current = session.get(OutboxMark, (mark.kind, mark.target))
+    if current is not None and current.version == mark.version:
+        current.not_before = until
 
 
 def postpone_mark(session: Session, mark: OutboxMark, until: float, problem: str) -> None:

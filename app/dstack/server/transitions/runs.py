@@ -15,7 +15,7 @@ from dstack.server.store.adoption import adopters_of, hand_back_inputs
 from dstack.server.store.bases import ended_runs_based_on
 from dstack.server.store.database import wake
 from dstack.server.store.jobs import jobs_of_run
-from dstack.server.store.outbox import mark_note_outdated, mark_run_outdated, mark_unjudged
+from dstack.server.store.outbox import NOTIFY, mark_note_outdated, mark_outdated, mark_run_outdated, mark_unjudged
 from dstack.server.store.runs import (
     open_runs_of_concurrency_group,
     run_by_id,
@@ -59,6 +59,8 @@ def settle_run(session: Session, run_id: int, now: float) -> list[FollowUp]:
         return []
     run.finished_at = now
     mark_note_outdated(session, run, now)
+    if run.notify:
+        mark_outdated(session, NOTIFY, f"{run.repo_id}:{run.id}", now)
     for judged in (run, *ended_runs_based_on(session, run_id)):  # those waited for what they are compared with
         mark_unjudged(session, judged, now)
     if run.state is JobState.SUCCEEDED and run.auto_tag and run.gate is None:  # else once it is judged

@@ -1,0 +1,106 @@
+"""Posts JSON to a web address that somebody of a repository chose, without letting it reach into our own network.
+
+The name is resolved once and the connection goes to that very address, so that a name that answers differently the
+second time (DNS rebinding) gains nothing; no redirect is followed, no proxy or netrc of the environment is used. The
+address is a secret: no error tells it.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from requests.exceptions import RequestException
+
+from dstack.errors import Invalid, Unavailable
+from dstack.git.names import is_private_host
+
+TIMEOUT_S: Final = 10.0
+_LONGEST = 2048
+_AGAIN: Final = (408, 425, 429)  # answers of a receiver that may take it later
+_HINT = "Only an administrator can allow private addresses: DSTACK_NOTIFY_PRIVATE=1."
+
+
+def post_json(url: str, body: dict[str, Any], *, private: bool = False, timeout_s: float = TIMEOUT_S) -> None:
+    """Give `body` to the receiver. `private` allows addresses of private networks, and http.
+
+    Raises Invalid for an address that may not be used and for a receiver that refuses; Unavailable when it may work
+    another time.
+    """
+    parts = _checked(url, private)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    address = _resolved(host, port, private)
+    with requests.Session() as session:
+        session.trust_env = False
+        session.mount(f"{parts.scheme}://", _ToOneAddress(host, address))
+        headers = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": "dstack"}
+        try:
+            with session.post(
+                url, json=body, headers=headers, timeout=timeout_s, allow_redirects=False, stream=True
+            ) as answer:
+                status = answer.status_code
+        except RequestException as error:
+            raise Unavailable(f"the receiver did not answer ({type(error).__name__})") from None
+        except (OSError, ValueError) as error:  # what the layers below let through for odd names and answers
+            raise Unavailable(f"the receiver could not be spoken to ({type(error).__name__})") from None
+    _judge(status)
+
+
+def _judge(status: int) -> None:
+    if 200 <= status < 300:
+        return
+    if status >= 500 or status in _AGAIN:
+        raise Unavailable(f"the receiver answered {status}")
+    raise Invalid(f"the receiver refused it with {status}", "Check the address in the workflow's `notify:` secret.")
+
+
+def _checked(url: str, private: bool) -> SplitResult:
+    """The parts of an address that may be used. Raises Invalid."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise Invalid("the address to notify cannot be read") from None
+    wrong = (
+        "is too long, or has spaces or control characters" if len(url) > _LONGEST or any(c <= " " for c in url)
+        else "does not begin with https://" if parts.scheme not in (("https", "http") if private else ("https",))
+        else "has no host" if not parts.hostname
+        else "has a user name or password in it" if parts.username is not None
+        else "has port 0" if port == 0
+        else ""
+    )  # fmt: skip
+    if wrong:
+        raise Invalid(f"the address to notify {wrong}", "Store one that begins with https:// in the secret.")
+    return parts
+
+
+def _resolved(host: str, port: int, private: bool) -> str:
+    """The one address to connect to. A name that has any private address is refused whole."""
+    if not private and is_private_host(host):
+        raise Invalid("the address to notify is of a private network", _HINT)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise Unavailable("the name of the receiver cannot be resolved") from None
+    addresses = [str(entry[4][0]) for entry in found]
+    if not private and any(is_private_host(address) for address in addresses):
+        raise Invalid("the address to notify resolves to one of a private network", _HINT)
+    return addresses[0]
+
+
+class _ToOneAddress(HTTPAdapter):
+    """Connects to `address` whatever the name says now; the certificate must still be the name's."""
+
+    def __init__(self, host: str, address: str) -> None:
+        self._host, self._address = host, address
+        super().__init__(max_retries=0)
+
+    def build_connection_pool_key_attributes(
+        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
+    ) -> Any:
+        where, how = super().build_connection_pool_key_attributes(request, verify, cert)
+        names = {"server_hostname": self._host, "assert_hostname": self._host} if where["scheme"] == "https" else {}
+        return {**where, "host": self._address}, {**how, **names}
