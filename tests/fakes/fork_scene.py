@@ -31,6 +31,7 @@ workflows:
     on: {push: , pull_request: }
   - {name: evaluate, provider: bash, commands: [echo base], depends-on: [train], on: {pull_request: }}
 """
+GPUS = WORKFLOWS.replace("    concurrency: prod", "    resources: {gpu: 2}")
 EVIL = """
 workflows:
   - {name: train, provider: bash, commands: [echo evil], secrets: [TOKEN], on: {pull_request: }}
@@ -106,7 +107,8 @@ class Forks(Joined):
 
     @property
     def taker(self) -> ARunner:
-        return self._runner("taker", isolated=True, untrusted=True)
+        devices = [{"id": f"g{number}", "name": "A100", "memory": 1} for number in range(4)]
+        return self._runner("taker", isolated=True, untrusted=True, devices=devices)
 
     def _runner(self, name: str, **more: object) -> ARunner:
         if name not in self._runners:
@@ -124,8 +126,8 @@ class Forks(Joined):
 
 
 @contextmanager
-def forks(folder: Path) -> Iterator[Forks]:
-    with joined(folder, {".dstack/workflows.yaml": WORKFLOWS}, github_write_gap_s=0) as made:
+def forks(folder: Path, text: str = WORKFLOWS) -> Iterator[Forks]:
+    with joined(folder, {".dstack/workflows.yaml": text}, github_write_gap_s=0) as made:
         made.fake.set_permission(REPO, WRITER, "write")
         made.fake.set_permission(REPO, READER, "read")
         made.api.ok("PUT", f"/api/v1/repos/{REPO}/secrets/TOKEN", json={"value": "correct-horse"})
