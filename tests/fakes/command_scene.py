@@ -9,8 +9,9 @@ from pathlib import Path
 
 from joined_github import REPO, Joined, joined
 from served_api import unique, wait_for
+from sqlmodel import select
 
-from dstack.server.models import Delivery, Run
+from dstack.server.models import Delivery, OutboxMark, Run
 
 WRITER, READER, STRANGER, PROGRAM = "wendy", "rita", "sam", "helper[bot]"
 IDLE = "resources: {labels: [nobody]}"  # no runner of these tests takes it
@@ -71,6 +72,10 @@ class Talk(Joined):
     def commented(self) -> Sequence[Run]:
         """Those that comments have made."""
         return [run for run in self.mine() if run.trigger == "comment"]
+
+    def marks(self, kind: str) -> Sequence[OutboxMark]:
+        """What is still to be sent."""
+        return self.api.wiring.db.read(lambda s: s.exec(select(OutboxMark).where(OutboxMark.kind == kind)).all())
 
     def told(self, comment: int) -> Delivery:
         """The delivery that brought a comment."""

@@ -1,0 +1,69 @@
+"""Commands while GitHub does not answer, and after a crash half-way."""
+
+from __future__ import annotations
+
+import pytest
+from command_scene import WRITER, Talk
+from joined_github import REPO
+from served_api import wait_for
+from sqlmodel import Session
+
+from dstack.server.report.replies import Answer
+from dstack.server.services.record_command import record_answer, take_command
+
+
+@pytest.fixture(autouse=True)
+def healed(server: Talk) -> None:
+    server.fake.faults.clear()
+
+
+def test_who_may_is_asked_again_while_github_is_away(scene: Talk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody is allowed to do anything meanwhile, and nothing is lost."""
+    monkeypatch.setattr("dstack.server.lanes._AGAIN_AT_FORGE_S", (0.1, 1.0))
+    scene.fake.faults.error(503, f"/collaborators/{WRITER}/permission", count=2)
+    comment = scene.say("/train")
+    assert scene.reactions(comment, "rocket") == ["eyes", "rocket"]
+    assert len(scene.commented()) == 2
+    assert [name for name, _, path in scene.fake.faults.played if WRITER in path][-2:] == ["error 503"] * 2
+
+
+def test_a_permission_that_github_does_not_tell_is_none(scene: Talk) -> None:
+    scene.fake.faults.error(403, f"/collaborators/{WRITER}/permission")
+    comment = scene.say("/train")
+    assert scene.reactions(comment, "-1") == ["-1"] and scene.commented() == []
+
+
+def test_the_first_reaction_does_not_wait_for_the_rest(scene: Talk) -> None:
+    scene.fake.faults.hang(2, f"/pulls/{scene.number}$")
+    comment = scene.fake.comment(REPO, scene.number, WRITER, "/train")
+    wait_for(lambda: scene.fake.reactions(comment) == ["eyes"], 1.9)
+    scene.settle()
+    assert scene.reactions(comment, "rocket") == ["eyes", "rocket"]
+
+
+def test_a_reply_whose_answer_was_lost_is_not_made_twice(scene: Talk) -> None:
+    scene.fake.faults.lose_answer(f"/issues/{scene.number}/comments", method="POST")
+    comment = scene.say("/dstack help")
+    scene.reply(comment)
+    scene.reactions(comment, "rocket")
+    wait_for(lambda: not scene.marks("reply"))
+    assert len(scene.replies(comment)) == 1
+
+
+def test_a_command_with_an_answer_is_not_done_again(scene: Talk) -> None:
+    """As after a crash between the first and the second command of a comment."""
+    repo = scene.repo()
+    assert repo is not None
+    scene.fake.webhooks.hold()
+    comment = scene.fake.comment(REPO, scene.number, WRITER, "/train --lr 1\n/train --lr 2")
+
+    def crashed(session: Session) -> None:
+        now = scene.api.clock.now()
+        command = take_command(session, repo.id or 0, scene.number, comment, author=WRITER, reaction="eyes", now=now)
+        record_answer(session, command.id or 0, Answer("/train --lr 1", True, is_told=False).as_data())
+
+    scene.api.wiring.db.write(crashed)
+    scene.fake.webhooks.release()
+    scene.settle()
+    scene.reactions(comment, "rocket")
+    assert [run.variables["lr"] for run in scene.commented() if run.workflow == "train"] == ["2"]
