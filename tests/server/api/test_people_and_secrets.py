@@ -306,7 +306,7 @@ def wanting(held_by: ARunner, *names: str) -> Job:
 def test_a_secret_reaches_the_job_that_names_it_and_no_other(api: Api) -> None:
     api.shared_repo()
     api.ok("PUT", "/api/v1/repos/local/shared/secrets/NAMED", json={"value": CANARY})
-    runner = api.runner()
+    runner = api.runner(isolated=True, untrusted=True)
     named = runner.take(api.run(wanting(runner, "NAMED")))
     plain = runner.take(api.run(wanting(runner)))
     foreign = api.run(wanting(runner, "NAMED"))
