@@ -121,6 +121,16 @@ class Scene:
         run_id = self.row(name).id
         self.db.write(lambda s: mark_unjudged(s, s.get_one(Run, run_id), self.clock.now()))
 
+    def adopt(self, name: str, source: str) -> str:
+        """Let a run take over the work of another."""
+        run_id, source_id = self.row(name).id, self.row(source).id
+
+        def unit(session: Session) -> None:
+            session.get_one(Run, run_id).adopted_id = source_id
+
+        self.db.write(unit)
+        return name
+
     def make_mirror(self) -> None:
         def unit(session: Session) -> None:
             repo = session.get_one(Repo, 1)

@@ -259,6 +259,31 @@ def test_an_automatic_tag_never_goes_back_to_an_older_run(scene: Scene) -> None:
     assert scene.tags() == {"train:latest": newer}
 
 
+def test_a_push_that_changes_nothing_does_not_turn_a_failed_gate_green(scene: Scene) -> None:
+    base = scene.done(scene.commit(), 0.9)
+    worse = scene.done(scene.commit(), 0.5)
+    readme = scene.adopt(scene.run(scene.commit(), auto_tag="latest"), worse)
+    scene.end(readme, accuracy=0.5)
+    scene.judge()
+    assert scene.base(readme) == base
+    assert scene.said(readme) == (FAILED, "accuracy 0.5 < base 0.9 - 0.01")
+    assert scene.tags() == {}
+    better = scene.done(scene.commit(), 0.5)  # other work, as good as what is there
+    assert scene.base(better) == readme
+    assert scene.said(better)[0] is PASSED
+
+
+def test_a_pull_request_that_changes_nothing_is_compared_with_what_is_there(scene: Scene) -> None:
+    scene.done(scene.commit(), 0.5)
+    parted = scene.commit()
+    base = scene.done(parted, 0.9)
+    readme = scene.adopt(scene.pull(scene.commit("feature", parted)), base)
+    scene.end(readme, accuracy=0.9)
+    scene.judge()
+    assert scene.base(readme) == base
+    assert scene.said(readme) == (PASSED, "accuracy 0.9 >= base 0.9 - 0.01")
+
+
 def test_without_a_gate_a_run_has_its_base_and_no_verdict(scene: Scene) -> None:
     base = scene.done(scene.commit(), 0.9, gate=None, auto_tag="latest")
     assert scene.tags() == {"train:latest": base}

@@ -73,6 +73,12 @@ def test_the_history_is_short_and_holds_each_piece_of_work_once() -> None:
     assert choose_base(LINE, adopted) == BaseChoice(3, False, (3,))
 
 
+def test_own_work_is_passed_over_where_asked() -> None:
+    runs = [Candidate(3, "d", DONE, 2), Candidate(2, "c", DONE, 2), Candidate(1, "b", DONE, 1)]
+    assert choose_base(LINE, runs, own_work=2) == BaseChoice(1, False, (1,))
+    assert choose_base(LINE, runs, own_work=4) == BaseChoice(3, False, (3, 1))
+
+
 BASE = BaseFacts("brave-otter-17", {"accuracy": 0.922})
 TRAINS = BaseFacts("brave-otter-17", None)
 NOISY = [{"accuracy": value} for value in (0.922, 0.926, 0.918)]

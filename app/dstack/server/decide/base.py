@@ -20,6 +20,11 @@ class Beginning:
 
     branch: str = ""
 
+    @property
+    def is_before(self) -> bool:
+        """Whether it is compared with what stood at the same place before."""
+        return not self.branch
+
 
 def beginning_of(trigger: Trigger, base_branch: str, default_branch: str) -> Beginning:
     """A pull request (also a comment on one) is compared with where it goes to, a push with what was there before, and
@@ -49,11 +54,16 @@ class BaseChoice:
     history: tuple[int, ...] = ()
 
 
-def choose_base(line: Sequence[str], candidates: Sequence[Candidate]) -> BaseChoice:
+def choose_base(line: Sequence[str], candidates: Sequence[Candidate], own_work: int | None = None) -> BaseChoice:
     """The nearest commit of the line with a run that succeeded or may still: of the runs there the newest that
-    succeeded, else the newest that goes on. One that ended otherwise says nothing: the next older commit counts."""
+    succeeded, else the newest that goes on. One that ended otherwise says nothing: the next older commit counts.
+
+    Runs of `own_work` are passed over: a push that changes nothing is as good as the one before was against its own
+    base, and cannot turn a failed gate green.
+    """
     place = {sha: index for index, sha in enumerate(line)}
-    known = sorted((c for c in candidates if c.sha in place), key=lambda c: (place[c.sha], -c.id))
+    others = (c for c in candidates if c.sha in place and c.result_id != own_work)
+    known = sorted(others, key=lambda c: (place[c.sha], -c.id))
     succeeded = [c for c in known if c.state is JobState.SUCCEEDED]
     still_open = [c for c in known if c.state not in FINAL_STATES]
     works: dict[int, int] = {}

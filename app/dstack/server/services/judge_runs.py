@@ -72,7 +72,9 @@ def _judge_some(wiring: Wiring, history: History, marks: Sequence[OutboxMark], n
         except Exception as error:  # noqa: BLE001 - whatever git or disk says: shown, and tried again
             units.append((question, partial(_postpone, mark=question.mark, until=now + _RETRY_S, problem=str(error))))
         else:
-            units.append((question, partial(_judge, mark=question.mark, line=line, now=now)))
+            units.append(
+                (question, partial(_judge, mark=question.mark, line=line, beginning=question.beginning, now=now))
+            )
     answers = [(question, wiring.db.submit(unit)) for question, unit in units]
     there = {question.mark.target for question in questions}
     if gone := [mark for mark in marks if mark.target not in there]:
@@ -117,7 +119,7 @@ def _line(history: History, question: _Question) -> Sequence[str]:
     run, repo = question.run, str(question.run.repo_id)
     if question.earlier_base and run.verdict is Verdict.PENDING:
         return history.first_parents(repo, question.earlier_base, LINE)
-    if not question.beginning.branch:
+    if question.beginning.is_before:
         return history.first_parents(run.git_id, run.sha, LINE)[1:]
     point = history.meeting_point(repo, question.beginning.branch, run.sha, run.objects)
     if not run.base_branch or point not in (None, run.sha):
@@ -129,14 +131,14 @@ def _line(history: History, question: _Question) -> Sequence[str]:
     return history.first_parents(repo, point, LINE) if point else history.first_parents(run.git_id, run.sha, LINE)[1:]
 
 
-def _judge(session: Session, mark: OutboxMark, line: Sequence[str], now: float) -> None:
+def _judge(session: Session, mark: OutboxMark, line: Sequence[str], beginning: Beginning, now: float) -> None:
     """A run that has not ended gets its base alone, to be shown beside it; it is marked anew at its end."""
     run = session.get(Run, int(mark.target.partition(":")[2]))
     clear_mark(session, mark)
     if run is None:
         return
     before = (run.base_run_id, run.verdict)
-    choice = _choose(session, run, line)
+    choice = _choose(session, run, line, beginning)
     run.base_run_id = choice.base_id
     is_undecided = run.verdict is None or run.verdict is Verdict.PENDING
     if run.gate is not None and run.state is JobState.SUCCEEDED and is_undecided:
@@ -152,15 +154,16 @@ def _judge(session: Session, mark: OutboxMark, line: Sequence[str], now: float) 
         mark_note_outdated(session, run, now)
 
 
-def _choose(session: Session, run: Run, line: Sequence[str]) -> BaseChoice:
+def _choose(session: Session, run: Run, line: Sequence[str], beginning: Beginning) -> BaseChoice:
     """A run without a gate needs its base alone, which is nearly always close by."""
     near, far = line[:_FIRST_LOOK], line[_FIRST_LOOK:]
     candidates: list[Candidate] = []
     choice = BaseChoice()
+    own_work = run.result_id if beginning.is_before else None
     for shas in filter(None, (near, far)):
         found = clean_runs_at(session, run, shas)
         candidates += [Candidate(c.id, c.sha, c.state, c.result_id) for c in found]
-        choice = choose_base(line, candidates)
+        choice = choose_base(line, candidates, own_work)
         if choice.base_id is not None and run.gate is None:
             break
     return choice
