@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 from dstack.server.models import Run
@@ -12,7 +13,7 @@ from dstack.wire.api import RunView
 from dstack.wire.codec import to_dict
 
 _ICONS: Final = {FAILED: "❌", RECOVERED: "💚", SUCCEEDED: "✅"}
-_LONGEST: Final = 600  # characters of a line; Slack takes 3 000 of a block
+_LONGEST: Final = 700  # characters of a piece; Slack takes 3 000 of a block
 
 
 def slack_message(run: Run, repo: str, end: str, base: Run | None, url: str) -> dict[str, Any]:
@@ -56,5 +57,6 @@ def _commit(run: Run) -> str:
 
 def _slack(text: str) -> str:
     """One line; Slack reads three characters as markup, and mentions (`<!channel>`) are made of them."""
-    line = " ".join(readable(text).split())[:_LONGEST]
-    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = " ".join(readable(text).split())
+    escaped = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return escaped if len(escaped) <= _LONGEST else re.sub("&[a-z]{0,3}$", "", escaped[:_LONGEST]) + "…"
