@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from typing import Any
+
 import pytest
 from command_scene import WRITER, Talk
 from joined_github import REPO
@@ -10,6 +13,9 @@ from sqlmodel import Session
 
 from dstack.server.report.replies import Answer
 from dstack.server.services.record_command import record_answer, take_command
+from dstack.server.store.commands import command_of_comment
+from dstack.server.store.outbox import REPLY, mark_outdated
+from dstack.server.store.reports import parked
 
 
 @pytest.fixture(autouse=True)
@@ -67,3 +73,55 @@ def test_a_command_with_an_answer_is_not_done_again(scene: Talk) -> None:
     scene.settle()
     scene.reactions(comment, "rocket")
     assert [run.variables["lr"] for run in scene.commented() if run.workflow == "train"] == ["2"]
+
+
+def test_a_comment_that_was_deleted_meanwhile_is_no_problem(scene: Talk) -> None:
+    scene.fake.faults.hang(0.5, f"/pulls/{scene.number}$")
+    comment = scene.fake.comment(REPO, scene.number, WRITER, "/train")
+    wait_for(lambda: scene.fake.reactions(comment) == ["eyes"])
+    scene.fake.delete_comment(comment)
+    scene.settle()
+    wait_for(lambda: not scene.marks("reaction"))
+    assert scene.api.wiring.db.read(parked) == []
+    assert len(scene.commented()) == 2
+
+
+def test_a_reply_that_somebody_deleted_stays_away(scene: Talk) -> None:
+    comment = scene.say("/dstack run tagged")
+    marker = f"dstack:reply:{comment}"
+    scene.reply(comment)
+    (ours,) = [c for c in scene.fake.comments(REPO, scene.number) if marker in c.body]
+    scene.fake.delete_comment(ours.id)
+    scene.settle()
+    repo = scene.repo()
+    assert repo is not None
+    scene.api.wiring.db.write(lambda s: change_reply(s, repo.id or 0, comment))
+    wait_for(lambda: not scene.marks("reply"))
+    assert scene.replies(comment) == [] and scene.api.wiring.db.read(parked) == []
+
+
+def change_reply(session: Session, repo_id: int, comment: int) -> None:
+    command = command_of_comment(session, repo_id, comment)
+    assert command is not None
+    record_answer(session, command.id or 0, Answer("/dstack help", True, "more").as_data())
+    mark_outdated(session, REPLY, f"{repo_id}:{comment}", 0)
+
+
+def test_somebody_whose_account_is_gone_gives_no_commands(scene: Talk) -> None:
+    scene.fake.webhooks.drop()
+    comment = scene.fake.comment(REPO, scene.number, WRITER, "/train")
+    payload = events_payload(scene, comment)
+    payload["comment"]["user"] = None
+    scene.fake.send_raw("issue_comment", payload)
+    scene.settle()
+    assert scene.told(comment).reason == "its author is gone"
+    assert scene.fake.reactions(comment) == [] and scene.commented() == []
+
+
+def events_payload(scene: Talk, comment: int) -> dict[str, Any]:
+    """The payload of another comment, as if it were of this one."""
+    other = scene.say("hello")
+    (sent,) = [d for d in scene.fake.webhooks.log if d.event == "issue_comment" and d.payload["comment"]["id"] == other]
+    payload: dict[str, Any] = copy.deepcopy(sent.payload)
+    payload["comment"] |= {"id": comment, "body": "/train"}
+    return payload

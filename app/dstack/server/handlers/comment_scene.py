@@ -56,12 +56,15 @@ class Scene:
         return judge(Facts(Trigger.COMMENT, self.sha, self.pull.number, self.pull.is_fork, approved))
 
     @cached_property
-    def config_sha(self) -> str:
-        """The commit whose workflow files count, empty for the head itself."""
-        if not self.trust.config_from_base:
-            return ""
+    def base_sha(self) -> str:
+        """The head of the branch that the pull request goes to, fetched."""
         mirror_commit(self.wiring, self.repo, self.pull.base_sha, branch=self.pull.base_branch)
         return self.pull.base_sha
+
+    @cached_property
+    def config_sha(self) -> str:
+        """The commit whose workflow files count, empty for the head itself."""
+        return self.base_sha if self.trust.config_from_base else ""
 
     @cached_property
     def project(self) -> Project:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sqlmodel import Session
 
-from dstack.errors import Conflict, DstackError, NotFound, Usage
+from dstack.errors import Conflict, NotFound, Usage
 from dstack.language import Context, Event, Project, Resolved, Workflow, close_over_needs, resolve, select
 from dstack.language.flags import Flags, read_flags
 from dstack.language.problems import nearest
@@ -112,17 +112,15 @@ def _planned(scene: Scene, project: Project) -> list[tuple[str, str, str]]:
 
 def _push_to_pull(scene: Scene) -> Event:
     git, where, pull = scene.wiring.git, scene.objects or str(scene.repo_id), scene.pull
-    try:
-        base = git.merge_base(where, pull.base_sha, scene.sha)
-        changed = git.changed_paths(where, base, scene.sha) if base is not None else None
-    except DstackError:  # the base was not fetched: then every path may have changed
-        changed = None
+    base = git.merge_base(where, scene.base_sha, scene.sha)
     return Event(
         trigger=Trigger.PULL_REQUEST,
         branch=pull.base_branch,
         default_branch=git.default_branch(str(scene.repo_id)),
-        changed=changed,
+        changed=git.changed_paths(where, base, scene.sha) if base is not None else None,
         message=git.commit_info(where, scene.sha).message,
+        action="synchronize",
+        is_draft=pull.is_draft,
     )
 
 

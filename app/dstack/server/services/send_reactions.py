@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator
 
 from sqlmodel import Session
 
+from dstack.errors import ForgeRefused
 from dstack.server.models import Command, OutboxMark, Repo
 from dstack.server.store.commands import command_of_comment
 from dstack.server.store.outbox import REACTION
 from dstack.server.store.reports import note_sent, report_of, split_target
 from dstack.server.store.repos import repo_by_id
 from dstack.server.wiring import Wiring, place_of
+
+_GONE = 404
 
 
 def send(wiring: Wiring, mark: OutboxMark) -> Iterator[Callable[[], None]]:
@@ -29,7 +32,12 @@ def send(wiring: Wiring, mark: OutboxMark) -> Iterator[Callable[[], None]]:
     reaction, comment_id = command.reaction, command.comment_id
 
     def write() -> None:
-        wiring.forge.react(place_of(repo), comment_id, reaction)
+        try:
+            wiring.forge.react(place_of(repo), comment_id, reaction)
+        except ForgeRefused as error:
+            if error.answer != _GONE:
+                raise
+            # Somebody deleted the comment: there is nothing left to show it on, and nothing to mend.
         now = wiring.clock.now()
         wiring.db.write(lambda s: note_sent(s, repo_id, REACTION, target, reaction, now))
 

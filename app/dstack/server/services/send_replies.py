@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
+from dstack.errors import ForgeRefused
+from dstack.server.gateways.forge import Place
 from dstack.server.models import OutboxMark, Repo
 from dstack.server.report.replies import Answer, render_reply, reply_marker
 from dstack.server.store.commands import command_of_comment, runs_by_names
@@ -15,6 +17,8 @@ from dstack.server.store.outbox import REPLY
 from dstack.server.store.reports import note_sent, report_of, split_target
 from dstack.server.store.repos import repo_by_id
 from dstack.server.wiring import Wiring, place_of
+
+_GONE = 404
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +44,7 @@ def send(wiring: Wiring, mark: OutboxMark) -> Iterator[Callable[[], None]]:
     def write() -> None:
         ours = reply.ours or wiring.forge.find_comment(place, reply.number, marker) or ""
         if ours:
-            wiring.forge.update_comment(place, ours, reply.text)
+            _edit(wiring, place, ours, reply.text)
         else:
             ours = wiring.forge.create_comment(place, reply.number, reply.text)
         repo_id, target = split_target(mark)
@@ -48,6 +52,15 @@ def send(wiring: Wiring, mark: OutboxMark) -> Iterator[Callable[[], None]]:
         wiring.db.write(lambda s: note_sent(s, repo_id, REPLY, target, digest, now, external_id=ours))
 
     yield write
+
+
+def _edit(wiring: Wiring, place: Place, ours: str, text: str) -> None:
+    """One that somebody deleted stays away."""
+    try:
+        wiring.forge.update_comment(place, ours, text)
+    except ForgeRefused as error:
+        if error.answer != _GONE:
+            raise
 
 
 def _render(wiring: Wiring, session: Session, mark: OutboxMark) -> _Reply | None:
