@@ -75,6 +75,15 @@ def test_what_was_started_otherwise_is_compared_with_the_default_branch(scene: S
     assert scene.said(by_hand)[0] is PASSED
 
 
+def test_the_default_branch_is_the_one_of_the_repository(scene: Scene) -> None:
+    base = scene.done(scene.commit("trunk"), 0.9)
+    scene.wiring.git.set_default_branch("1", "trunk")
+    branch = scene.commit("feature", scene.wiring.git.resolve("1", "trunk"))
+    by_hand = scene.end(scene.run(branch, Trigger.MANUAL, clean=False), accuracy=0.9)
+    scene.judge()
+    assert scene.base(by_hand) == base
+
+
 def test_runs_that_are_not_clean_or_not_trusted_or_of_other_work_are_no_base(scene: Scene) -> None:
     base = scene.done(scene.commit(), 0.9)
     newer = scene.commit()
@@ -316,13 +325,16 @@ def test_a_commit_or_a_repository_that_is_gone_has_no_base(scene: Scene) -> None
     scene.commit()
     lost = scene.end(scene.run("a" * 40), accuracy=0.9)
     pull = scene.end(scene.pull("b" * 40, base="no such branch"), accuracy=0.9)
+    forked = scene.end(scene.pull("b" * 40, objects="1-pull-9"), accuracy=0.9)
     scene.judge()
-    assert scene.said(lost) == scene.said(pull) == (NO_BASE, "first result")
+    assert scene.said(lost) == scene.said(pull) == scene.said(forked) == (NO_BASE, "first result")
     scene.wiring.git.remove("1")
     again = scene.end(scene.run("c" * 40), accuracy=0.9)
     by_hand = scene.end(scene.run("c" * 40, Trigger.MANUAL), accuracy=0.9)
     scene.judge()
-    assert scene.said(again) == scene.said(by_hand) == (NO_BASE, "first result")
+    fork = scene.end(scene.pull("c" * 40, objects="1-pull-7"), accuracy=0.9)
+    scene.judge()
+    assert scene.said(again) == scene.said(by_hand) == scene.said(fork) == (NO_BASE, "first result")
     assert scene.marks(VERDICT) == []
 
 

@@ -26,16 +26,16 @@ LINE = ("e", "d", "c", "b", "a")
         (Trigger.PULL_REQUEST, "main", Beginning("main")),
         (Trigger.PULL_REQUEST, "release", Beginning("release")),
         (Trigger.COMMENT, "release", Beginning("release")),
-        (Trigger.PUSH, "", Beginning()),
+        (Trigger.PUSH, "", Beginning(is_before=True)),
         (Trigger.PUSH, "main", Beginning("main")),  # of a merge group
-        (Trigger.MANUAL, "", Beginning("trunk")),
-        (Trigger.SCHEDULE, "", Beginning("trunk")),
-        (Trigger.TAG_MOVED, "", Beginning("trunk")),
-        (Trigger.EVENT, "", Beginning("trunk")),
+        (Trigger.MANUAL, "", Beginning()),
+        (Trigger.SCHEDULE, "", Beginning()),
+        (Trigger.TAG_MOVED, "", Beginning()),
+        (Trigger.EVENT, "", Beginning()),
     ],
 )
 def test_where_a_line_begins(trigger: Trigger, base_branch: str, beginning: Beginning) -> None:
-    assert beginning_of(trigger, base_branch, "trunk") == beginning
+    assert beginning_of(trigger, base_branch) == beginning
 
 
 def candidates(*runs: tuple[int, str, JobState]) -> list[Candidate]:

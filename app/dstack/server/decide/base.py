@@ -15,23 +15,17 @@ LINE = 500  # commits looked back
 
 @dataclass(frozen=True, slots=True)
 class Beginning:
-    """Where the line of a base begins: at the commit at which the run's work parted from `branch`; without one, at the
-    first parent of its own commit."""
+    """Where the line of a base begins: with `is_before` at the first parent of the run's own commit; else at the commit
+    at which its work parted from `branch`, or where none is named from the default branch."""
 
     branch: str = ""
-
-    @property
-    def is_before(self) -> bool:
-        """Whether it is compared with what stood at the same place before."""
-        return not self.branch
+    is_before: bool = False
 
 
-def beginning_of(trigger: Trigger, base_branch: str, default_branch: str) -> Beginning:
+def beginning_of(trigger: Trigger, base_branch: str) -> Beginning:
     """A pull request (also a comment on one) is compared with where it goes to, a push with what was there before, and
     what was started in any other way with the default branch."""
-    if base_branch:
-        return Beginning(base_branch)
-    return Beginning() if trigger is Trigger.PUSH else Beginning(default_branch)
+    return Beginning(base_branch, is_before=trigger is Trigger.PUSH and not base_branch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,17 +37,21 @@ class History:
         return line
 
     def meeting_point(self, repo_id: str, branch: str, sha: str, objects: str = "") -> str | None:
-        """The commit at which the work that led to `sha` parted from a branch; None when there is no such branch or the
-        two share nothing. `objects` is the repository that has `sha`, where it is not this one. Raises GitFailed."""
+        """The commit at which the work that led to `sha` parted from a branch ("": the default one); None when there is
+        no such branch or the two share nothing. `objects` is the repository that has `sha`, where it is not this one.
+        Raises GitFailed."""
         try:
-            head = self._git.resolve(repo_id, f"refs/heads/{branch}")
+            head = self._git.resolve(repo_id, f"refs/heads/{branch or self._git.default_branch(repo_id)}")
         except (NotFound, Invalid):  # no such repository or branch, or no name for one
             return None
         return self.parting(objects or repo_id, head, sha)
 
     def parting(self, repo_id: str, one: str, other: str) -> str | None:
         """The commit two lines of work parted at; None when they share none, or one is not here."""
-        return self._git.merge_base(repo_id, one, other)
+        try:
+            return self._git.merge_base(repo_id, one, other)
+        except NotFound:
+            return None
 
     def _walk(self, repo_id: str, sha: str, limit: int) -> tuple[str, ...]:
         argv = ["rev-list", "--first-parent", f"--max-count={limit}", sha, "--"]

@@ -30,7 +30,6 @@ from dstack.server.store.outbox import (
     marks_due,
     postpone_mark,
 )
-from dstack.server.store.repos import repo_by_id
 from dstack.server.store.runs import runs_by_id
 from dstack.server.store.tags import tag_by_name
 from dstack.server.transitions.tags import move_tag
@@ -98,14 +97,13 @@ def _questions(session: Session, marks: Sequence[OutboxMark]) -> list[_Question]
         run = runs.get(int(mark.target.partition(":")[2]))
         if run is None:
             continue
-        default_branch = repo_by_id(session, run.repo_id).default_branch
         base = bases.get(run.base_run_id or 0)
         pull = pull_by_number(session, run.repo_id, run.pull_request) if run.pull_request is not None else None
         found.append(
             _Question(
                 mark,
                 run,
-                beginning_of(run.trigger, run.base_branch, default_branch),
+                beginning_of(run.trigger, run.base_branch),
                 base.sha if base is not None else "",
                 pull.base_sha if pull is not None else "",
             )
