@@ -32,6 +32,7 @@ from dstack.server.services.file_found import file_found_comments, file_found_pu
 from dstack.server.services.mirror_commit import mirror_heads
 from dstack.server.services.reconcile_heads import reconcile_repo
 from dstack.server.services.record_pull import record_pull
+from dstack.server.store.deliveries import lanes_waiting
 from dstack.server.store.github import mirrored_repos, pulls_of_repo
 from dstack.server.store.heads import heads_of_repo, note_head
 from dstack.server.store.reports import mark_pending_again
@@ -48,7 +49,7 @@ class GithubWatch:
     """Remembers when it last looked. Times are of the server's clock."""
 
     def __init__(self) -> None:
-        self._log_at = self._repos_at = self._sync_at = self._rest_until = 0.0
+        self._log_at = self._sync_at = self._rest_until = 0.0
 
     def look(self, wiring: Wiring) -> None:
         """One pass: only what is due."""
@@ -72,12 +73,11 @@ class GithubWatch:
             fetch_deliveries(wiring, since, at_once=mode == "poll")
             self._log_at = now
         repos = wiring.db.read(mirrored_repos)
-        is_due = now - self._repos_at >= look_every(mode, len(repos))
+        busy = wiring.db.read(lanes_waiting)  # what is on its way through the inbox would be found again
+        every = look_every(mode, len(repos))
         for repo in repos:
-            if is_due or not repo.looked_at:
+            if now - repo.looked_at >= every and repo.id not in busy:
                 self._look_at(wiring, repo, now)
-        if is_due:
-            self._repos_at = now
 
     def _look_at(self, wiring: Wiring, repo: Repo, now: float) -> None:
         """One repository that cannot be read keeps no other from its turn."""
@@ -117,13 +117,15 @@ def look_at_repo(wiring: Wiring, repo: Repo, now: float) -> None:
 
 
 def _take_as_old(session: Session, repo_id: int, heads: Mapping[str, str], found: list[PullFacts], now: float) -> None:
+    row = repo_by_id(session, repo_id)
+    if row.looked_at:
+        return
     known = heads_of_repo(session, repo_id)
     for ref, sha in heads.items():
         if ref not in known:
             note_head(session, repo_id, ref, sha)
     for pull in found:
         record_pull(session, repo_id, pull, now)
-    row = repo_by_id(session, repo_id)
     row.looked_at = now
     session.add(row)
 
