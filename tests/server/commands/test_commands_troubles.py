@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
-from command_scene import WRITER, Talk
+from command_scene import WRITER, Talk, talk
 from joined_github import REPO
 from served_api import wait_for
 from sqlmodel import Session
@@ -125,3 +126,14 @@ def events_payload(scene: Talk, comment: int) -> dict[str, Any]:
     payload: dict[str, Any] = copy.deepcopy(sent.payload)
     payload["comment"] |= {"id": comment, "body": "/train"}
     return payload
+
+
+def test_a_pull_request_that_nobody_heard_of_is_looked_up(tmp_path: Path) -> None:
+    """The App was installed when it was there already: a comment is the first news of all."""
+    with talk(tmp_path) as scene:
+        scene.fake.webhooks.drop_all()
+        unheard = scene.fresh()
+        scene.fake.webhooks.heal()
+        comment = unheard.say("/train", created_at=scene.fake.clock() + 1)
+        unheard.reactions(comment, "rocket")
+        assert {run.sha for run in unheard.commented()} == {unheard.sha}

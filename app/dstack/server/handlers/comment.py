@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from sqlmodel import Session
 
 from dstack.errors import DstackError, ForgeBusy, ForgeDown, ForgeRefused, Unavailable
-from dstack.language import FILES, read_project
 from dstack.server.decide.commands import (
     MAIN_WORD,
     MAX_COMMANDS,
@@ -25,8 +24,9 @@ from dstack.server.decide.commands import (
 )
 from dstack.server.forge_events import IssueComment
 from dstack.server.gateways.forge import Permission, PullFacts
-from dstack.server.handlers.comment_scene import Scene, words_of
+from dstack.server.handlers.comment_scene import Scene
 from dstack.server.handlers.comment_verbs import do
+from dstack.server.handlers.comment_words import known_words
 from dstack.server.handlers.registry import handles_event
 from dstack.server.models import Command, Delivery, PullRequest, Repo
 from dstack.server.models.delivery import DeliveryState
@@ -55,7 +55,7 @@ def handle_comment(wiring: Wiring, delivery: Delivery, repo: Repo, event: IssueC
     """Raises ForgeDown and ForgeBusy: whoever is not known to be allowed is not."""
     lines = find_lines(event.body)
     why = _why_ignored(event) or _why_not_again(wiring, repo, event)
-    if not why and not (lines := of_known_words(lines, _known_words(wiring, repo, event, lines))):
+    if not why and not (lines := of_known_words(lines, known_words(wiring, repo, event, lines))):
         why = "it holds no command"
     if why:
         _settle(wiring, delivery, DeliveryState.IGNORED, why)
@@ -98,32 +98,6 @@ def _why_ignored(event: IssueComment) -> str:
 def _why_not_again(wiring: Wiring, repo: Repo, event: IssueComment) -> str:
     command = wiring.db.read(lambda s: command_of_comment(s, repo.id or 0, event.comment_id))
     return "this comment has been answered" if command is not None and command.reaction != UNDER_WAY else ""
-
-
-def _known_words(wiring: Wiring, repo: Repo, event: IssueComment, lines: Sequence[Line]) -> set[str]:
-    """Commands of workflows, as far as they are known here without asking the forge: those at the head, and those of
-    the branches it may go to. A word that only another program knows is left alone."""
-    if all(line.word == MAIN_WORD for line in lines):
-        return set()
-    repo_id = repo.id or 0
-    pull = wiring.db.read(lambda s: pull_by_number(s, repo_id, event.number))
-    try:
-        heads = wiring.git.heads(str(repo_id))
-    except DstackError:  # nothing of it was fetched yet
-        heads = {}
-    branches = {repo.default_branch, pull.base_branch if pull is not None else ""}
-    commits = [heads[ref] for branch in sorted(branches) if (ref := f"refs/heads/{branch}") in heads]
-    if pull is not None:
-        commits += [pull.base_sha, pull.head_sha]
-    return {word for sha in dict.fromkeys(commits) for word in _words_at(wiring, repo_id, sha)}
-
-
-def _words_at(wiring: Wiring, repo_id: int, sha: str) -> set[str]:
-    """Of a commit that is not here, or has no workflows that can be read: none."""
-    try:
-        return set(words_of(read_project(wiring.git.read_files(str(repo_id), sha, FILES))))
-    except DstackError:
-        return set()
 
 
 def _permission(wiring: Wiring, repo: Repo, author: str) -> Permission:

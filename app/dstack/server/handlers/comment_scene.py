@@ -10,6 +10,7 @@ from dstack.errors import Invalid
 from dstack.language import Project
 from dstack.server.decide.plan import Occasion
 from dstack.server.decide.trust import Facts, Trust, judge
+from dstack.server.handlers.comment_words import words_of
 from dstack.server.handlers.start_runs import read_project_at
 from dstack.server.models import Delivery, PullRequest, Repo
 from dstack.server.services.build_wheel import wheel_requirement
@@ -95,12 +96,3 @@ class Scene:
 
     def words(self) -> dict[str, tuple[str, ...]]:
         return words_of(self.project)
-
-
-def words_of(project: Project) -> dict[str, tuple[str, ...]]:
-    """Command -> the workflows it starts."""
-    found: dict[str, tuple[str, ...]] = {}
-    for workflow in project.workflows.values():
-        if workflow.triggers.comment:
-            found[workflow.triggers.comment] = (*found.get(workflow.triggers.comment, ()), workflow.name)
-    return found
