@@ -20,6 +20,7 @@ POINTS = (
     "offer-before-reply",  # an offer is made, the runner has not heard of it
     "accept-before-reply",  # an attempt lives, its runner has no order
     "artifact-before-reply",  # an artifact is visible, its runner does not know
+    "forge-told",  # the forge has it, no row says so
     "finish-before-reply",  # an attempt has ended, its runner does not know
 )
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 
 from sqlmodel import Session, col, select
 
+from dstack.server.failpoints import reach
 from dstack.server.models import ForgeReport, OutboxMark, Repo, Run
 from dstack.server.models.repo import GITHUB
 from dstack.server.store.outbox import STATUS, clear_mark, mark_outdated
@@ -46,6 +47,7 @@ def note_sent(
     session: Session, repo_id: int, kind: str, target: str, digest: str, now: float, *, external_id: str | None = None
 ) -> None:
     """The forge has it. `external_id` None keeps the one known."""
+    reach("forge-told")
     row = session.get(ForgeReport, (repo_id, kind, target)) or ForgeReport(repo_id=repo_id, kind=kind, target=target)
     row.digest, row.sent_at, row.problem = digest, now, ""
     row.writes += 1

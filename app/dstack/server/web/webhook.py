@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from dstack.errors import Conflict, Malformed, NotSignedIn, TooMany, TooSlow, Unavailable, UnsupportedMedia
+from dstack.server.failpoints import reach
 from dstack.server.forge_events import parse_payload, read_data, why_own, why_unused
 from dstack.server.store.deliveries import Filed, Webhook
 from dstack.server.transitions.deliveries import file_webhooks
@@ -60,6 +61,7 @@ class WebhookDoor:
         body = await self._read(request)
         _check_signature(body, signature, secrets)
         filed = await self._store(self._read_webhook(request, body))
+        reach("delivery-committed")
         if filed.outcome == "differs":
             log.warning("delivery %s came again with another body", filed.delivery_id, extra={"action": "webhook"})
             raise Conflict("this delivery came before with another body")
