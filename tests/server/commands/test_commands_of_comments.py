@@ -107,7 +107,7 @@ def test_of_a_thousand_commands_five_are_done(scene: Talk) -> None:
     comment = scene.say("/train --lr 1\n" * 1000)
     scene.reactions(comment, "confused")
     assert len(scene.commented()) == 10  # and what each needs
-    assert "Only the first 5 commands of a comment are done: 995 more were not." in scene.reply(comment)
+    assert "Only the first 5 commands of a comment are done; the other 995 were left." in scene.reply(comment)
 
 
 def test_what_is_wrong_is_answered_in_one_harmless_reply(scene: Talk) -> None:

@@ -119,7 +119,7 @@ def _sentences(*texts: str) -> str:
 
 
 def too_many(done: int, left: int) -> Answer:
-    return Answer("", False, f"Only the first {done} commands of a comment are done: {left} more were not.")
+    return Answer("", False, f"Only the first {done} commands of a comment are done; the other {left} were left.")
 
 
 def help_text(workflows: Sequence[Workflow], sha: str) -> str:
