@@ -124,7 +124,10 @@ def test_progress_is_no_change_of_what_is_told_at_once() -> None:
     running = replace(TRAIN, state=JobState.RUNNING)
     more = replace(running, value=0.95, points=((0, 1.0), (1, 2.0), (2, 3.0)))
     assert outline(picture(running)) == outline(picture(more))
-    assert outline(picture(running)) != outline(picture(replace(running, state=JobState.SAVING)))
+    assert outline(picture(running)) == outline(picture(replace(running, state=JobState.SAVING)))
+    queued = replace(running, state=JobState.QUEUED)
+    assert outline(picture(queued)) == outline(picture(replace(queued, waits_for="waits for a GPU")))
+    assert outline(picture(running)) != outline(picture(queued))
     assert outline(picture(TRAIN)) != outline(picture(replace(TRAIN, value=0.95)))
 
 
@@ -153,7 +156,7 @@ LINES = st.builds(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(LINES, max_size=100), st.lists(LINES, max_size=40))
 def test_whatever_was_reported_the_comment_fits_and_says_the_table(lines: list[RunLine], older: list[RunLine]) -> None:
     text = render_comment(picture(*lines, older=tuple(older)))

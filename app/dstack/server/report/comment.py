@@ -74,11 +74,15 @@ def render_comment(picture: PullPicture, most: int = COMMENT_BYTES) -> str:
 
 def outline(picture: PullPicture) -> str:
     """What of a picture is worth telling at once: all but the progress of what goes on."""
-    lines = [
-        replace(line, value=None, points=(), base_points=()) if not line.state.is_final else line
-        for line in picture.lines
-    ]
-    return repr((picture.head_sha, lines, picture.older, picture.notes))
+    return repr((picture.head_sha, [*map(_standing, picture.lines)], picture.older, picture.notes))
+
+
+def _standing(line: RunLine) -> RunLine:
+    """A run that goes on without its progress: where in its work it is, what it waits for, its numbers so far."""
+    if line.state.is_final:
+        return line
+    state = JobState.RUNNING if line.state.is_live else JobState.QUEUED
+    return replace(line, state=state, waits_for="", value=None, points=(), base_points=())
 
 
 def _reports(most: int) -> Callable[[PullPicture], PullPicture]:
@@ -139,8 +143,7 @@ def _machine_readable(lines: Sequence[RunLine]) -> str:
         for line in lines
     ]
     text = json.dumps({"runs": runs}, separators=(",", ":"))
-    for sign in "<>-":
-        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    text = text.replace("<", "\\u003c").replace(">", "\\u003e").replace("--", "-\\u002d")
     return f"<!-- dstack:runs {text} -->"
 
 

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from dstack.server.models import NotNeeded, PullRequest, Run
 from dstack.server.report.chart import Point
 from dstack.server.report.comment import PullPicture, RunLine
+from dstack.wire.states import JobState, Verdict
 
 MOST_OLDER = 40
 _MOST_VARIABLES = 4
@@ -77,7 +78,9 @@ def _line(run: Run, facts: Beside, usual: Mapping[str, str], url: str) -> RunLin
         base=base.name if base else "",
         base_value=base.metrics.get(run.headline or "") if base else None,
         better=run.better,
-        verdict=run.verdict,
+        verdict=Verdict.PENDING
+        if run.gate and run.state is JobState.SUCCEEDED and run.verdict is None
+        else run.verdict,
         verdict_why=run.verdict_why,
         same_as=adopted.name if adopted else "",
         held=run.is_held and not run.state.is_final,

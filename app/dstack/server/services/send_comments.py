@@ -15,6 +15,7 @@ from dstack.server.gateways.forge import Place
 from dstack.server.models import ForgeReport, OutboxMark, PullRequest, Run
 from dstack.server.report.comment import MARKER, PullPicture, outline, render_comment
 from dstack.server.report.picture import Beside, newest_at, picture_of
+from dstack.server.report.status import is_about_to_be_judged
 from dstack.server.store import reports
 from dstack.server.store.github import pull_by_number
 from dstack.server.store.outbox import COMMENT
@@ -25,12 +26,14 @@ from dstack.server.wiring import Wiring, place_of
 
 Write = Callable[[], None]
 REMOVED: Final = "removed"  # instead of the comment's id: people deleted it twice, and want none
+_SOON_S: Final = 2.0
 _MUCH_SHORTER: Final = 20_000  # bytes, after a refusal for being too long
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """The comment as it should be, and as it was sent last. `began` is when the oldest run that goes on did."""
+    """The comment as it should be, and as it was sent last. `began` is when the oldest run that goes on did;
+    `is_early`: a verdict is due any moment."""
 
     repo_id: int
     number: int
@@ -39,15 +42,18 @@ class _Loaded:
     is_open: bool
     sent: ForgeReport | None
     began: float | None
+    is_early: bool
 
 
 def send(wiring: Wiring, mark: OutboxMark) -> Generator[Write, None, float | None]:
     """See `outbox_lanes`. A change of state is told at once, progress by the schedule of `decide.pacing`; answers when
     to look again."""
-    loaded = wiring.db.read(lambda session: _load(session, mark, wiring.settings.public_url))
+    now = wiring.clock.now()
+    loaded = wiring.db.read(lambda session: _load(session, mark, wiring.settings.public_url, now))
     if loaded is None:
         return None
-    now = wiring.clock.now()
+    if loaded.is_early:
+        return now + _SOON_S
     body = render_comment(loaded.picture)
     digest = f"{_digest(outline(loaded.picture))}:{_digest(body)}"
     again_at = None if loaded.began is None else loaded.began + next_progress(max(0.0, now - loaded.began))
@@ -121,19 +127,27 @@ def _is_worth_telling(loaded: _Loaded, digest: str, now: float) -> bool:
     return loaded.is_open and (loaded.began is None or is_progress_due(loaded.began, sent.sent_at, now))
 
 
-def _load(session: Session, mark: OutboxMark, url: str) -> _Loaded | None:
+def _load(session: Session, mark: OutboxMark, url: str, now: float) -> _Loaded | None:
     repo_id, number = reports.split_target(mark)
     pull = pull_by_number(session, repo_id, int(number))
     if pull is None:
         return None
     repo = repo_by_id(session, repo_id)
     runs = runs_of_pull(session, pull)
-    live = [run.started_at for run in runs if run.state.is_live and run.started_at and run.sha == pull.head_sha]
+    head, _ = newest_at(runs, pull.head_sha)
+    going = [run.started_at or run.created_at for run in head if not (run.state.is_final or run.is_held)]
     problems = [row for row in not_needed_at(session, repo_id, pull.head_sha) if row.is_problem]
     picture = picture_of(pull, runs, _facts(session, pull, runs), problems, repo.full_name, url)
     sent = reports.report_of(session, repo_id, COMMENT, number)
     return _Loaded(
-        repo_id, int(number), place_of(repo), picture, pull.is_open, sent, min(live) if live and pull.is_open else None
+        repo_id,
+        int(number),
+        place_of(repo),
+        picture,
+        pull.is_open,
+        sent,
+        began=min(going) if going and pull.is_open else None,
+        is_early=any(is_about_to_be_judged(run, now) for run in head),
     )
 
 
