@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from dstack.server.services.report_attempt import finish_attempt, record_metrics
 from dstack.server.settings import Settings
 from dstack.server.store.attempts import live_attempt_of_job
 from dstack.server.store.jobs import jobs_of_run
+from dstack.server.store.outbox import mark_outdated
 from dstack.server.store.runs import run_by_name
 from dstack.server.transitions.jobs import move_job
 from dstack.server.wiring import Wiring
 from dstack.wire.job import Command, Job
 from dstack.wire.runner import Finish, MetricPoint, MetricsReport, StateReport
-from dstack.wire.states import AttemptState, JobState, Reason, Trigger
+from dstack.wire.states import AttemptState, Reason, Trigger
 
 REPO = "acme/vision"
 JOB = Job((Command("true"),))
@@ -49,8 +50,8 @@ class Scene:
         now = clock.now()
         runner = Runner(name="runner-1", capacity={}, registered_at=now, last_seen_at=now)
         wiring.db.write(lambda s: s.add(runner))
-        self.lane = Lane(wiring, installation)
         self.slept: list[float] = []
+        self.use(SENDERS)
 
     # Runs
 
@@ -133,8 +134,6 @@ class Scene:
     # The outbox
 
     def mark(self, kind: str, target: str) -> None:
-        from dstack.server.store.outbox import mark_outdated
-
         self.wiring.db.write(lambda s: mark_outdated(s, kind, target, self.clock.now()))
 
     def marks(self, later: bool = False) -> list[tuple[str, str]]:
@@ -144,7 +143,7 @@ class Scene:
             rows = session.exec(select(OutboxMark)).all()
             return [(m.kind, m.target) for m in rows if later or m.not_before <= self.clock.now()]
 
-        return sorted((k, t) for k, t in self.wiring.db.read(query) if k in SENDERS)
+        return sorted((k, t) for k, t in self.wiring.db.read(query) if k in self.senders)
 
     def idle(self, most_s: float = 3600) -> float:
         """Step the lane until nothing is due, letting the time it asks for pass; the seconds that took."""
@@ -164,7 +163,8 @@ class Scene:
         self.lane.step()
 
     def use(self, senders: Mapping[str, Sender]) -> None:
-        """A lane with these senders."""
+        """A lane with these senders alone."""
+        self.senders = senders
         self.lane = Lane(self.wiring, self.installation, senders)
 
     def statuses(self, sha: str = "") -> dict[str, tuple[str, str]]:
@@ -189,7 +189,3 @@ def play(folder: Path, clock: FakeClock, repos: tuple[str, ...] = (REPO,), **set
         with start(Settings(**(given | settings)), clock) as started:
             yield Scene(started.wiring, clock, github, installation)
         assert not github.violations
-
-
-Condition = Callable[[], Any]
-FINAL = (JobState.SUCCEEDED, JobState.FAILED)

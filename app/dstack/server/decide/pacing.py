@@ -48,8 +48,8 @@ class Pace:
 
     def wait_s(self, now: float) -> float:
         """Seconds until the next write may begin. A clock that was set back holds nothing up."""
-        passed = now - self.since
-        return max(0.0, self.rest_s - passed) if passed >= 0 else 0.0
+        left = self.rest_s - (now - self.since)
+        return left if 0.001 < left <= self.rest_s else 0.0  # a clock of seconds since 1970 is no finer
 
     def after_answer(self, now: float, gap_s: float) -> Pace:
         """The forge did, or refused, what was asked."""
