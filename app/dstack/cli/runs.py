@@ -63,11 +63,16 @@ def print_runs(runs: list[Json]) -> None:
             quantities.ago(run["created_at"], now),
             quantities.elapsed(run["started_at"], run["finished_at"], now),
             output.headline(run),
-            " ".join(run["tags"]) or output.short_reason(run),
+            " ".join([*run["tags"], *_gate_words(run)]) or output.short_reason(run),
         ]
         for run in runs
     ]
     output.print_table(["RUN", "STATE", "WORKFLOW", "COMMIT", "BRANCH", "CREATED", "TOOK", "METRIC", ""], rows)
+
+
+def _gate_words(run: Json) -> list[str]:
+    """A verdict that a green state would hide."""
+    return [f"gate {run['verdict']}"] if run.get("verdict") in ("failed", "pending") else []
 
 
 def print_run(run: Json) -> None:

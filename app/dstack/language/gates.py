@@ -240,7 +240,7 @@ class _Parser:
         return text
 
     def _tag(self) -> str:
-        if self.kind == "text" and not _TAG_NAME.match(self.token[1:-1]):
+        if self.kind != "text" or not _TAG_NAME.match(self.token[1:-1]):
             raise self.wrong('name a tag of this workflow, such as tag("prod")')
         return self._text(")")
 
@@ -270,4 +270,4 @@ def _with_name(tree: Gate, names: set[str]) -> Gate:
     if len(names) == 1:
         return replace(tree, name=next(iter(names)))
     side = f'tag("{tree.tag}")' if tree.tag else "base"
-    raise Wrong(f'write {side}["accuracy"]', f"{side} of which metric? (column {tree.column})")
+    raise Wrong(f'name it, such as {side}["accuracy"]', f"{side} of which metric? (column {tree.column})")

@@ -79,6 +79,13 @@ def test_a_metric_is_shown_against_the_base_else_the_run_before(
         assert ("(" in done.out + done.err) == bool(delta)
 
 
+def test_a_list_shows_the_gates_that_failed_or_wait(api: ApiServer, dstack: Dstack) -> None:
+    for name, verdict in (("one", "failed"), ("two", "pending"), ("three", "passed"), ("four", "within_noise")):
+        api.add_run(name, gate=GATE, verdict=verdict, tags=["best"])
+    ends = {line.split()[0]: line.split("best")[1].strip() for line in dstack("runs").out.splitlines()[1:]}
+    assert ends == {"one": "gate failed", "two": "gate pending", "three": "", "four": ""}
+
+
 def test_one_run_is_shown_with_its_base_and_gate(api: ApiServer, dstack: Dstack) -> None:
     api.add_run("one", gate=GATE, base_run="two", verdict="no_base", verdict_why="first result")
     out = dstack("runs", "one").out
