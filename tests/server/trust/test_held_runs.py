@@ -38,6 +38,7 @@ def test_a_fork_waits_with_the_workflows_of_the_base(scene: Forks) -> None:
 def test_an_approved_fork_runs_without_anything_of_ours(scene: Forks) -> None:
     number = scene.fork_pull()
     sha, (train, evaluate) = scene.head(number), scene.runs_of(number)
+    assert scene.plain.poll() == scene.taker.poll() == {"offers": [], "stops": []}
     scene.say(number, f"/dstack approve {sha[:7]}")
     wait_for(lambda: scene.now(train).state is JobState.OFFERED)
     assert scene.now(evaluate).state is JobState.WAITING
@@ -200,3 +201,23 @@ def test_a_filed_approval_of_something_else_fails_and_says_so(scene: Forks, sha:
     settled = scene.file("approved", f"wrong:{number}:{sha}", body)
     assert settled.state is DeliveryState.FAILED and settled.reason
     assert all(scene.now(run).is_held for run in scene.runs_of(number))
+
+
+def test_a_runner_that_takes_strangers_no_more_gets_no_order(scene: Forks) -> None:
+    """It was offered a job a moment ago."""
+    number = scene.fork_pull()
+    (train, _) = scene.runs_of(number)
+    scene.say(number, f"/dstack approve {train.sha}")
+    offer = scene.taker.offer(train.name)
+    had = scene.taker.capacity
+    try:
+        scene.taker.capacity = had | {"untrusted": False}
+        scene.taker.poll()
+        refused = scene.taker.call("POST", f"/api/v1/attempts/{offer['attempt']}/accept")
+        assert refused.status_code == 409 and refused.json()["error"] == "lease_lost"
+    finally:
+        scene.taker.capacity = had
+        scene.taker.poll()
+    assert scene.now(train).started_at is None
+    accepted = scene.taker.call("POST", f"/api/v1/attempts/{offer['attempt']}/accept")
+    assert accepted.ok and accepted.json()["trusted"] is False
