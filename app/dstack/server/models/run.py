@@ -20,6 +20,7 @@ class Run(SQLModel, table=True):
     __table_args__ = (
         Index("runs_by_workflow", "repo_id", "workflow", "state"),
         Index("runs_at_commits", "repo_id", "workflow", "sha"),
+        Index("runs_of_pull", "repo_id", "pull_request"),
     )
 
     id: int | None = Field(default=None, primary_key=True)

@@ -26,7 +26,7 @@ from dstack.server.wiring import Wiring, place_of
 from dstack.wire.states import JobState
 
 Write = Callable[[], None]
-_MOST_ENDS: Final = 50  # looked at for since when it fails
+_MOST_ENDS: Final = 30  # looked at for since when it fails
 _LOG_LINES: Final = 60
 _SOON_S: Final = 2.0
 _OPEN, _CLOSED = "open", "closed"

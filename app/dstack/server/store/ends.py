@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlmodel import Session, col, or_, select
+from sqlmodel import Session, col, func, or_, select
 
 from dstack.server.models import Repo, Run
 from dstack.wire.states import JobState, Trigger
@@ -22,8 +22,9 @@ def is_of_default_branch(run: Run, repo: Repo) -> bool:
 def ends_on_default_branch(session: Session, repo: Repo, workflow: str, limit: int) -> Sequence[Run]:
     """Runs `is_of_default_branch` of a workflow that succeeded or failed, newest first."""
     pushed = (col(Run.trigger) == Trigger.PUSH) & (col(Run.branch) == repo.default_branch)
-    return session.exec(
-        select(Run)
+    # Ids first: a sort of thousands of whole rows, reports and all, would be dear.
+    ids = session.exec(
+        select(Run.id)
         .where(
             Run.repo_id == repo.id,
             Run.workflow == workflow,
@@ -35,6 +36,7 @@ def ends_on_default_branch(session: Session, repo: Repo, workflow: str, limit: i
         .order_by(col(Run.id).desc())
         .limit(limit)
     ).all()
+    return session.exec(select(Run).where(col(Run.id).in_(ids)).order_by(col(Run.id).desc())).all()
 
 
 def end_before(session: Session, run: Run) -> Run | None:
@@ -42,9 +44,8 @@ def end_before(session: Session, run: Run) -> Run | None:
     same_pull = (
         col(Run.pull_request).is_(None) if run.pull_request is None else col(Run.pull_request) == run.pull_request
     )
-    return session.exec(
-        select(Run)
-        .where(
+    before = session.exec(
+        select(func.max(Run.id)).where(
             Run.repo_id == run.repo_id,
             Run.workflow == run.workflow,
             Run.branch == run.branch,
@@ -53,6 +54,5 @@ def end_before(session: Session, run: Run) -> Run | None:
             col(Run.state).in_(_ENDS),
             col(Run.id) < (run.id or 0),
         )
-        .order_by(col(Run.id).desc())
-        .limit(1)
-    ).first()
+    ).one()
+    return session.get(Run, before) if before is not None else None

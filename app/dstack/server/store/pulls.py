@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlmodel import Session, col, func, or_, select
+from sqlalchemy import ColumnElement
+from sqlmodel import Session, col, func, select
 
 from dstack.server.models import Attempt, JobRow, Metric, NotNeeded, PullRequest, Run
 from dstack.wire.states import Trigger
 
-MOST_RUNS = 300
+MOST_RUNS = 100
 MOST_POINTS = 400  # of one metric of one run: more than any chart shows
 
 
 def runs_of_pull(session: Session, pull: PullRequest) -> Sequence[Run]:
-    """Runs made for it, and for a branch of the repository itself also those its pushes made; newest first."""
-    mine = Run.pull_request == pull.number
+    """Runs made for it, and for a branch of the repository itself also those that the push of its head made; newest
+    first."""
+    mine = col(Run.pull_request) == pull.number
+    found = list(_newest(session, pull, mine))
     if not pull.is_fork:
-        pushed = (col(Run.trigger) == Trigger.PUSH) & (Run.branch == pull.head_branch) & (Run.sha == pull.head_sha)
-        mine = or_(mine, pushed)  # type: ignore[assignment]
+        pushed = col(Run.pull_request).is_(None) & (col(Run.trigger) == Trigger.PUSH)
+        found += _newest(session, pull, pushed & (Run.sha == pull.head_sha) & (Run.branch == pull.head_branch))
+    return sorted(found, key=lambda run: run.id or 0, reverse=True)[:MOST_RUNS]
+
+
+def _newest(session: Session, pull: PullRequest, condition: ColumnElement[bool]) -> Sequence[Run]:
     return session.exec(
         select(Run)
-        .where(Run.repo_id == pull.repo_id, Run.parent_sha == "", mine)
+        .where(Run.repo_id == pull.repo_id, condition, Run.parent_sha == "")
         .order_by(col(Run.id).desc())
         .limit(MOST_RUNS)
     ).all()

@@ -189,6 +189,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("notify", sa.JSON(), nullable=True))
         batch_op.add_column(sa.Column("scheduled_at", sa.Float(), nullable=True))
         batch_op.create_index("runs_at_commits", ["repo_id", "workflow", "sha"], unique=False)
+        batch_op.create_index("runs_of_pull", ["repo_id", "pull_request"], unique=False)
         batch_op.create_index(batch_op.f("ix_runs_adopted_id"), ["adopted_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_runs_base_run_id"), ["base_run_id"], unique=False)
         batch_op.create_index(batch_op.f("ix_runs_work_key"), ["work_key"], unique=False)
