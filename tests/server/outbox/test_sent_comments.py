@@ -11,6 +11,7 @@ from sqlmodel import Session
 
 from dstack.server.models import PullRequest
 from dstack.server.report.comment import MARKER
+from dstack.server.services.note_not_needed import note_problem
 from dstack.server.store.github import pull_by_number
 from dstack.server.store.outbox import COMMENT, mark_outdated
 from dstack.wire.states import Trigger, Verdict
@@ -264,3 +265,11 @@ def test_few_writes_for_an_hour_of_three_workflows(scene: Scene, pull: Pull) -> 
     scene.idle()
     assert pull.writes <= 20, pull.writes
     assert pull.comments[0].count("✅ succeeded") == 3
+
+
+def test_files_that_cannot_be_read_are_said(scene: Scene, pull: Pull) -> None:
+    problem = ".dstack/workflows.yaml:3:5: train: unknown key <b>gpus</b>\n@octocat"
+    scene.wiring.db.write(lambda s: note_problem(s, 1, pull.head, problem, scene.clock.now()))
+    scene.idle()
+    assert "- config error: .dstack/workflows.yaml:3:5: train: unknown key" in pull.comments[0]
+    assert "<b>" not in pull.comments[0] and "@octocat" not in pull.comments[0]

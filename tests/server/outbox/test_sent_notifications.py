@@ -162,6 +162,12 @@ def test_as_json_it_is_the_run_as_the_api_shows_it(private: Scene, receiver: Rec
     assert body["run"]["name"] == run and body["run"]["metrics"] == {"accuracy": 0.934} and "verdict" in body["run"]
 
 
+def test_an_address_that_is_written_out_works_too(private: Scene, receiver: Receiver) -> None:
+    end(private, fails=True, notify={"secret": "", "url": receiver.url, "on": ["failed"], "format": "slack"})
+    send_notifications(private.wiring)
+    assert len(receiver.got) == 1
+
+
 def test_it_waits_a_moment_for_the_verdict(private: Scene, receiver: Receiver) -> None:
     keep(private, "SLACK_URL", receiver.url)
     run = private.run(notify=SLACK)
@@ -349,6 +355,25 @@ def test_a_name_that_does_not_resolve_can_be_tried_again(monkeypatch: pytest.Mon
         post_json(PUBLIC, {})
 
 
-def test_a_receiver_that_hangs_is_given_up(receiver: Receiver) -> None:
+def test_a_receiver_that_hangs_is_given_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(Unavailable, match="did not answer"):
         post_json(f"http://127.0.0.1:{silent.getsockname()[1]}/", {}, private=True, timeout_s=0.2)
+
+
+def test_a_receiver_that_answers_a_letter_at_a_time_is_given_up() -> None:
+    given_up = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while not given_up.wait(0.05):
+                connection.sendall(b"X-A: b\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        with pytest.raises(Unavailable, match="did not answer in"):
+            post_json(f"http://127.0.0.1:{server.getsockname()[1]}/", {}, private=True, timeout_s=0.5)
+        given_up.set()
+        thread.join()

@@ -7,7 +7,9 @@ address is a secret: no error tells it.
 
 from __future__ import annotations
 
+import queue
 import socket
+import threading
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
@@ -15,7 +17,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException
 
-from dstack.errors import Invalid, Unavailable
+from dstack.errors import DstackError, Invalid, Unavailable
 from dstack.git.names import is_private_host
 
 TIMEOUT_S: Final = 10.0
@@ -28,9 +30,31 @@ def post_json(url: str, body: dict[str, Any], *, private: bool = False, timeout_
     """Give `body` to the receiver. `private` allows addresses of private networks, and http.
 
     Raises Invalid for an address that may not be used and for a receiver that refuses; Unavailable when it may work
-    another time.
+    another time, also when the whole took longer than `timeout_s`.
     """
     parts = _checked(url, private)
+    ended: queue.SimpleQueue[int | DstackError] = queue.SimpleQueue()
+
+    def work() -> None:
+        try:
+            ended.put(_post(url, parts, body, private, timeout_s))
+        except DstackError as error:
+            ended.put(error)
+
+    # A timeout of a socket begins anew with every byte: a receiver that answers a letter at a time would hold us for
+    # ever, and the server's stop with us. The thread may be left to itself; nobody waits for it.
+    threading.Thread(target=work, name="dstack-webhook", daemon=True).start()
+    try:
+        answer = ended.get(timeout=timeout_s)
+    except queue.Empty:
+        raise Unavailable(f"the receiver did not answer in {timeout_s:.0f} s") from None
+    if isinstance(answer, DstackError):
+        raise answer
+    _judge(answer)
+
+
+def _post(url: str, parts: SplitResult, body: dict[str, Any], private: bool, timeout_s: float) -> int:
+    """The status it was answered with."""
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     address = _resolved(host, port, private)
     with requests.Session() as session:
@@ -41,12 +65,11 @@ def post_json(url: str, body: dict[str, Any], *, private: bool = False, timeout_
             with session.post(
                 url, json=body, headers=headers, timeout=timeout_s, allow_redirects=False, stream=True
             ) as answer:
-                status = answer.status_code
+                return answer.status_code
         except RequestException as error:
             raise Unavailable(f"the receiver did not answer ({type(error).__name__})") from None
         except (OSError, ValueError) as error:  # what the layers below let through for odd names and answers
             raise Unavailable(f"the receiver could not be spoken to ({type(error).__name__})") from None
-    _judge(status)
 
 
 def _judge(status: int) -> None:

@@ -30,11 +30,13 @@ log = logging.getLogger(__name__)
 
 
 def send_notifications(wiring: Wiring) -> int:
-    """Send every message that is due; how many there were."""
+    """Send every message that is due, a few side by side; how many there were."""
     marks = wiring.db.read(lambda s: marks_due(s, NOTIFY, wiring.clock.now()))
-    if marks:
+    for start in range(0, len(marks), _AT_ONCE):
+        if wiring.bus.is_closed:  # the server stops: the rest is sent after its start
+            break
         with ThreadPoolExecutor(_AT_ONCE, "dstack-notify") as threads:
-            list(threads.map(lambda mark: _send_one(wiring, mark), marks))
+            list(threads.map(lambda mark: _send_one(wiring, mark), marks[start : start + _AT_ONCE]))
     return len(marks)
 
 
