@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,17 @@ class Scene:
         self.wiring.db.write(unit)
 
     def metrics(self, run: str, offset: int, value: float) -> None:
+        self.all_metrics([run], offset, value)
+
+    def all_metrics(self, runs: Sequence[str], offset: int, value: float) -> None:
+        """A point of each of them."""
         report = MetricsReport(offset, (MetricPoint("accuracy", value, offset),))
-        self.wiring.db.write(lambda s: record_metrics(s, self._attempt(s, run), report, self.clock.now()))
+
+        def unit(session: Session) -> None:
+            for run in runs:
+                record_metrics(session, self._attempt(session, run), report, self.clock.now())
+
+        self.wiring.db.write(unit)
 
     def end(self, run: str, **more: Any) -> None:
         given = {"state": AttemptState.SUCCEEDED, "exit_code": 0, "metrics": {"accuracy": 0.934}} | more
