@@ -58,11 +58,8 @@ def _make_room(session: Session, repo: Repo, owner: str, name: str) -> None:
     other = repo_by_name(session, owner, name)
     if other is None or other is repo:
         return
-    base, number = f"{name[:80]}-{other.forge_id or other.id}", 1
-    other.name = base
-    while repo_by_name(session, owner, other.name) is not None:
-        number += 1
-        other.name = f"{base}-{number}"
+    names = (f"{name[:70]}-{other.forge_id or other.id}{suffix}" for suffix in ("", *(f"-{n}" for n in range(2, 99))))
+    other.name = next(free for free in names if repo_by_name(session, owner, free) is None)
     other.problem = f"another repository is called {owner}/{name} now"
     session.add(other)
     session.flush()
