@@ -221,3 +221,23 @@ def test_a_runner_that_takes_strangers_no_more_gets_no_order(scene: Forks) -> No
     assert scene.now(train).started_at is None
     accepted = scene.taker.call("POST", f"/api/v1/attempts/{offer['attempt']}/accept")
     assert accepted.ok and accepted.json()["trusted"] is False
+
+
+def test_a_pull_request_that_goes_elsewhere_now_is_looked_at_again(scene: Forks) -> None:
+    """Whoever opened it may aim it at any branch, whose workflows count then."""
+    number = scene.fork_pull()
+    sha = scene.head(number)
+    scene.say(number, f"/dstack approve {sha}")
+    branch = f"old{next(scene.numbers)}"
+    scene.fake.push(REPO, branch, {"x.py": "1\n"})
+    scene.fake.edit_pull(REPO, number, base=branch)
+    scene.settle()
+    runs = [run for run in scene.runs_of(number) if run.base_branch == branch]
+    assert [run.workflow for run in runs] == ["train", "evaluate"] and all(run.is_held for run in runs)
+    scene.fake.edit_pull(REPO, number, base="main")
+    scene.settle()
+    wait_for(lambda: all(scene.state(run)[1] is Reason.SUPERSEDED_BY for run in runs))
+    scene.fake.edit_pull(REPO, number, base=branch)
+    scene.settle()
+    scene.say(number, f"/dstack approve {sha}")
+    assert [approval.base_branch for approval in scene.approvals() if approval.sha == sha] == [branch]

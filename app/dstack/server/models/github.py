@@ -68,7 +68,8 @@ class PullRequest(SQLModel, table=True):
 
 
 class Approval(SQLModel, table=True):
-    """Somebody with write access looked at this commit of a fork and lets it run, within a budget if one is given."""
+    """Somebody with write access looked at this commit of a fork and lets it run, within a budget if one is given; with
+    the workflows of `base_branch` alone, for whoever opened the pull request may aim it at another."""
 
     __tablename__ = "approvals"
     __table_args__ = (UniqueConstraint("repo_id", "number", "sha"),)
@@ -77,6 +78,7 @@ class Approval(SQLModel, table=True):
     repo_id: int = Field(foreign_key="repos.id")
     number: int
     sha: str
+    base_branch: str
     approved_by: str
     gpu_seconds: float | None = None  # GPUs times seconds that its runs may use; None: no limit
     created_at: float

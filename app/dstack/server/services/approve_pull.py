@@ -22,7 +22,8 @@ def approve_pull(
     """Approve the head of a pull request, which `sha` names, for `gpu_seconds` from now (None: no limit); answers its
     runs at that commit that go on now. The caller has made sure that `by` may do so.
 
-    Another approval of the same commit takes the place of the first, with a budget of its own. Raises NotFound,
+    It holds for the branch that the pull request goes to now. Another approval of the same commit takes the place of
+    the first, with a budget of its own. Raises NotFound,
     Conflict when there is nothing to approve, and Invalid when `sha` is not the head.
     """
     pull = pull_by_number(session, repo.id or 0, number)
@@ -32,11 +33,18 @@ def approve_pull(
     head = approved_commit(sha, pull.head_sha)
     approval = approval_of(session, repo.id or 0, number, head)
     if approval is None:
-        approval = Approval(repo_id=repo.id or 0, number=number, sha=head, approved_by=by, created_at=now)
-    approval.approved_by, approval.gpu_seconds, approval.created_at = by, gpu_seconds, now
+        approval = Approval(
+            repo_id=repo.id or 0, number=number, sha=head, base_branch="", approved_by=by, created_at=now
+        )
+    approval.base_branch, approval.approved_by = pull.base_branch, by
+    approval.gpu_seconds, approval.created_at = gpu_seconds, now
     session.add(approval)
     session.flush()
-    runs = [run for run in runs_under(session, repo.id or 0, number, head) if not run.state.is_final]
+    runs = [
+        run
+        for run in runs_under(session, repo.id or 0, number, head)
+        if not run.state.is_final and run.base_branch == pull.base_branch
+    ]
     held = [run for run in runs if run.is_held]
     for run in runs:
         run.approved_by = by

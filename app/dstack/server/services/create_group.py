@@ -216,6 +216,6 @@ def _supersede_held(session: Session, run: Run, now: float) -> None:
     if pull is None or pull.head_sha != run.sha:
         return
     for older in held_runs_of_pull(session, run.repo_id, run.pull_request):
-        if older.sha != run.sha:
+        if (older.sha, older.base_branch) != (run.sha, run.base_branch):
             for job in jobs_of_run(session, older.id or 0):
                 stop_job(session, job, now=now, reason=Reason.SUPERSEDED_BY, message=run.name)

@@ -42,7 +42,8 @@ def attempts_under(session: Session, approval: Approval) -> Sequence[Attempt]:
 
 
 def outdated_held_runs(session: Session) -> Sequence[tuple[Run, str]]:
-    """Runs that wait for the approval of a commit that is not the head of their pull request any more, and the head."""
+    """Runs that wait for the approval of a commit that is not the head of their pull request any more, or goes to
+    another branch now, and the head."""
     # All jobs of a held run wait, and so does the run: by its state the few are found among all that ever were.
     return session.exec(
         select(Run, PullRequest.head_sha)
@@ -51,7 +52,7 @@ def outdated_held_runs(session: Session) -> Sequence[tuple[Run, str]]:
             col(Run.needs_approval),
             Run.approved_by == "",
             Run.state == JobState.WAITING,
-            col(PullRequest.head_sha) != Run.sha,
+            (col(PullRequest.head_sha) != Run.sha) | (col(PullRequest.base_branch) != Run.base_branch),
         )
         .order_by(col(Run.id))
     ).all()

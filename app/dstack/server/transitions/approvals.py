@@ -18,12 +18,13 @@ def take_approval(session: Session, run: Run, now: float) -> None:
 
 
 def approval_in_force(session: Session, run: Run, now: float) -> Approval | None:
-    """The approval of the run's commit. A push to the pull request voids it, and so does a budget that is used up."""
+    """The approval of the run's commit. A push to the pull request voids it, and so do another branch to go to, and a
+    budget that is used up."""
     if run.pull_request is None:
         return None
     pull = pull_by_number(session, run.repo_id, run.pull_request)
     approval = approval_of(session, run.repo_id, run.pull_request, run.sha)
-    if pull is None or pull.head_sha != run.sha or approval is None:
+    if pull is None or pull.head_sha != run.sha or approval is None or approval.base_branch != run.base_branch:
         return None
     return None if is_used_up(approval.gpu_seconds, used_under(session, approval, now)) else approval
 

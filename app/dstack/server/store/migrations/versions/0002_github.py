@@ -47,6 +47,7 @@ def upgrade() -> None:
         sa.Column("repo_id", sa.Integer(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("sha", sa.String(), nullable=False),
+        sa.Column("base_branch", sa.String(), nullable=False),
         sa.Column("approved_by", sa.String(), nullable=False),
         sa.Column("gpu_seconds", sa.Float(), nullable=True),
         sa.Column("created_at", sa.Float(), nullable=False),
