@@ -109,11 +109,11 @@ def test_a_strange_or_old_state_opens_nothing(api: Api) -> None:
     start = begin(api)
     state = start.rpartition("/")[2]
     for wrong in ("x", state[:-4] + "AAAA", "%00", "A" * 4000):
-        assert api.call("GET", f"/github/connect/{wrong}", token=None).status_code in (400, 404, 422), wrong
-    assert api.call("GET", f"/github/connected?code=abc&state={state}", token=None).status_code in (422, 502)
-    assert api.call("GET", "/github/connected?code=abc&state=", token=None).status_code == 422
+        assert api.call("GET", f"/github/connect/{wrong}", token=None).status_code in (400, 403, 404), wrong
+    assert api.call("GET", f"/github/connected?code=abc&state={state}", token=None).status_code in (403, 502)
+    assert api.call("GET", "/github/connected?code=abc&state=", token=None).status_code == 403
     api.clock.ahead += 3601
-    assert api.call("GET", f"/github/connect/{state}", token=None).status_code == 422
+    assert api.call("GET", f"/github/connect/{state}", token=None).status_code == 403
     assert api.ok("GET", "/api/v1/github")["connected"] is False
 
 

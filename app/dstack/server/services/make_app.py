@@ -13,7 +13,7 @@ import yaml
 from sqlmodel import Session
 
 import dstack
-from dstack.errors import Conflict, Invalid
+from dstack.errors import Conflict, Invalid, NotAllowed
 from dstack.git.names import check_repo_name
 from dstack.server.decide.app_manifest import AppTemplate, hook_address, manifest, read_template
 from dstack.server.gateways.forge import AppCredentials, NewApp
@@ -57,7 +57,7 @@ def begin_app(wiring: Wiring, *, name: str, organization: str, mode: str, by: st
 
 
 def read_state(wiring: Wiring, state: str) -> Start:
-    """Raises Invalid for a state that is not ours, or too old."""
+    """Raises NotAllowed for a state that is not ours, or too old."""
     try:
         data: dict[str, Any] = json.loads(
             wiring.vault.open(_LABEL, base64.b64decode(state.encode(), altchars=b"-_", validate=True))
@@ -89,7 +89,7 @@ def form_address(settings: Settings, start: Start) -> str:
 
 
 def finish_app(wiring: Wiring, state: str, code: str) -> NewApp:
-    """Take the App that GitHub made, keep it sealed, and speak as it. Raises Invalid, Conflict and ForgeFailed."""
+    """Take the App that GitHub made, keep it sealed, and speak as it. Raises NotAllowed, Conflict and ForgeFailed."""
     start = read_state(wiring, state)
     _refuse_second(wiring, start.replaces)
     if not code or len(code) > 200:
@@ -135,5 +135,5 @@ def _default_name(wiring: Wiring) -> str:
     return f"dstack-{wiring.clock.new_id()[:6]}"
 
 
-def _expired() -> Invalid:
-    return Invalid("this way to GitHub is not open any more", "Begin again: `dstack github connect`.")
+def _expired() -> NotAllowed:
+    return NotAllowed("this way to GitHub is not open any more", "Begin again: `dstack github connect`.")
