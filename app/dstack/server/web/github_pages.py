@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from dstack.errors import Invalid
+from dstack.errors import NotAllowed
 from dstack.server.services.make_app import finish_app, form_address, manifest_of, read_state
 from dstack.server.web.api.github import view_github
 from dstack.server.web.page_shell import Shell
@@ -55,7 +55,7 @@ class GithubPages:
         """GitHub sent the browser back. Looking twice at this address finds the code used up, and says so."""
         code, state = request.query_params.get("code", ""), request.query_params.get("state", "")
         if request.method == "HEAD":
-            raise Invalid("this address is for a browser")
+            raise NotAllowed("This address is for a browser.")
 
         def take() -> dict[str, Any]:
             finish_app(self._wiring, state, code)
