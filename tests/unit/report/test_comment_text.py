@@ -93,6 +93,8 @@ def test_what_a_line_says(change: dict[str, object], shown: str) -> None:
         ((replace(TRAIN, verdict=Verdict.FAILED), PREPARE), "the gate of train failed"),
         ((replace(TRAIN, verdict=Verdict.PENDING), PREPARE), "done; the gate of train is pending"),
         ((replace(TRAIN, state=JobState.STOPPED), PREPARE), "done"),
+        ((TRAIN, replace(TRAIN, state=JobState.FAILED, note="comment lr=9")), "passed"),
+        ((replace(TRAIN, state=JobState.FAILED, note="comment lr=9"),), "train failed"),
         ((replace(TRAIN, held=True, state=JobState.WAITING),), "waits for approval"),
     ],
 )

@@ -13,10 +13,6 @@ import threading
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-import requests
-from requests.adapters import HTTPAdapter
-from requests.exceptions import RequestException
-
 from dstack.errors import DstackError, Invalid, Unavailable
 from dstack.git.names import is_private_host
 
@@ -40,6 +36,8 @@ def post_json(url: str, body: dict[str, Any], *, private: bool = False, timeout_
             ended.put(_post(url, parts, body, private, timeout_s))
         except DstackError as error:
             ended.put(error)
+        except Exception as error:  # noqa: BLE001 - whatever it says may tell the address
+            ended.put(Unavailable(f"the receiver could not be spoken to ({type(error).__name__})"))
 
     # A timeout of a socket begins anew with every byte: a receiver that answers a letter at a time would hold us for
     # ever, and the server's stop with us. The thread may be left to itself; nobody waits for it.
@@ -55,21 +53,10 @@ def post_json(url: str, body: dict[str, Any], *, private: bool = False, timeout_
 
 def _post(url: str, parts: SplitResult, body: dict[str, Any], private: bool, timeout_s: float) -> int:
     """The status it was answered with."""
+    from dstack.server.gateways.webhook_http import post_to  # loads requests: only a server that notifies pays for it
+
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-    address = _resolved(host, port, private)
-    with requests.Session() as session:
-        session.trust_env = False
-        session.mount(f"{parts.scheme}://", _ToOneAddress(host, address))
-        headers = {"Host": parts.netloc.rpartition("@")[2], "User-Agent": "dstack"}
-        try:
-            with session.post(
-                url, json=body, headers=headers, timeout=timeout_s, allow_redirects=False, stream=True
-            ) as answer:
-                return answer.status_code
-        except RequestException as error:
-            raise Unavailable(f"the receiver did not answer ({type(error).__name__})") from None
-        except (OSError, ValueError) as error:  # what the layers below let through for odd names and answers
-            raise Unavailable(f"the receiver could not be spoken to ({type(error).__name__})") from None
+    return post_to(url, _resolved(host, port, private), body, timeout_s)
 
 
 def _judge(status: int) -> None:
@@ -112,18 +99,3 @@ def _resolved(host: str, port: int, private: bool) -> str:
     if not private and any(is_private_host(address) for address in addresses):
         raise Invalid("the address to notify resolves to one of a private network", _HINT)
     return addresses[0]
-
-
-class _ToOneAddress(HTTPAdapter):
-    """Connects to `address` whatever the name says now; the certificate must still be the name's."""
-
-    def __init__(self, host: str, address: str) -> None:
-        self._host, self._address = host, address
-        super().__init__(max_retries=0)
-
-    def build_connection_pool_key_attributes(
-        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
-    ) -> Any:
-        where, how = super().build_connection_pool_key_attributes(request, verify, cert)
-        names = {"server_hostname": self._host, "assert_hostname": self._host} if where["scheme"] == "https" else {}
-        return {**where, "host": self._address}, {**how, **names}

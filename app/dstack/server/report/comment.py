@@ -151,8 +151,9 @@ def summary(lines: Sequence[RunLine]) -> str:
     """How the head stands, in a few words."""
     if any(line.held for line in lines):
         return "waits for approval"
-    gates = [line for line in lines if line.verdict is Verdict.FAILED]
-    bad = [line for line in lines if line.state is JobState.FAILED]
+    judged = [line for line in lines if not line.note] or lines  # not those that somebody tries other values with
+    gates = [line for line in judged if line.verdict is Verdict.FAILED]
+    bad = [line for line in judged if line.state is JobState.FAILED]
     going = [line for line in lines if not line.state.is_final]
     if bad or gates:
         told = [f"{', '.join(_names(bad))} failed"] if bad else []
@@ -163,8 +164,8 @@ def summary(lines: Sequence[RunLine]) -> str:
     pending = [line for line in lines if line.verdict is Verdict.PENDING]
     if pending:
         return f"done; the gate of {', '.join(_names(pending))} is pending"
-    if lines and all(line.state is JobState.SUCCEEDED for line in lines):
-        return "all passed" if len(lines) > 1 else "passed"
+    if lines and all(line.state is JobState.SUCCEEDED for line in judged):
+        return "all passed" if len(judged) > 1 else "passed"
     return "done" if lines else "nothing runs"
 
 
