@@ -233,6 +233,9 @@ def test_addresses_come_with_tokens_for_one_repository(scene: Scene) -> None:
     given = scene.fake.tokens[token]
     assert given.repo_ids == {scene.fake.repo(FULL).id}
     assert given.permissions == {"contents": "read", "metadata": "read"}
+    assert scene.forge.clone_address(scene.place)[1] != token
+    held = scene.forge.clone_address(scene.place, kept=True)
+    assert scene.forge.clone_address(scene.place, kept=True) == held
     with pytest.raises(ForgeFailed):  # contents: read is all the App has
         scene.forge.push_address(scene.place)
     scene.fake.grant(scene.place.installation, {"contents": "write", "metadata": "read"})

@@ -347,6 +347,20 @@ def test_nobody_listens() -> None:
     github.close()
 
 
+def test_what_was_closed_is_not_opened_again(odd: Odd) -> None:
+    """A worker may still be at it when the server stops."""
+    odd.answers["/repos/acme/vision/pulls/1"] = (200, {}, PULL)
+    with connected(odd) as github:
+        calls = github._connection.calls()
+        github.pull(PLACE, 1)
+        github.connect(None)
+        with pytest.raises(ForgeDown):
+            calls.at(5, "GET", "/repos/acme/vision/pulls/1")
+    for ask in (lambda: github.convert_manifest("x"), lambda: github._connection.calls()):
+        with pytest.raises(ForgeDown):
+            ask()
+
+
 def test_connections_are_shared_by_calls_and_threads(odd: Odd) -> None:
     ports = set()
     odd.answers["/repos/acme/vision/pulls/1"] = (200, {}, PULL)
@@ -373,8 +387,9 @@ def test_connections_are_shared_by_calls_and_threads(odd: Odd) -> None:
 
 def modules_after(code: str) -> set[str]:
     done = subprocess.run(
-        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"], capture_output=True, text=True
     )
+    assert done.returncode == 0, done.stderr
     return {name.partition(".")[0] for name in done.stdout.split()}
 
 

@@ -25,7 +25,7 @@ def fetches(scene: Scene) -> int:
 def test_a_commit_is_here_with_what_leads_to_it(scene: Scene) -> None:
     second = scene.fake.commit(scene.full, "main", {"train.py": "print(2)\n"})
     scene.fake.push_tag(scene.full, "v1", message="one")
-    assert mirror_commit(scene.wiring, scene.repo, second, branch="main") == ""
+    assert mirror_commit(scene.wiring, scene.repo, second) == ""
     git = scene.wiring.git
     assert git.read_files(scene.repo_id, second, ["train.py"]) == {"train.py": b"print(2)\n"}
     assert git.heads(scene.repo_id) == {"refs/heads/main": second, "refs/tags/v1": second}
@@ -38,6 +38,24 @@ def test_a_commit_that_is_here_costs_no_call(scene: Scene) -> None:
     with scene.fake.outage():
         assert mirror_commit(scene.wiring, scene.repo, scene.sha) == ""
     assert (len(scene.calls()), fetches(scene)) == (calls, before)
+
+
+def test_a_commit_comes_with_its_branch_alone_where_that_is_known(scene: Scene) -> None:
+    mirror_commit(scene.wiring, scene.repo, scene.sha, branch="main")
+    scene.fake.create_branch(scene.full, "other", scene.sha)
+    second = scene.fake.commit(scene.full, "main", {"train.py": "2"})
+    mirror_commit(scene.wiring, scene.repo, second, branch="main")
+    assert scene.wiring.git.heads(scene.repo_id) == {"refs/heads/main": second}
+
+
+@pytest.mark.parametrize("branch", ["gone", "side/deeper", "in/the/way"])
+def test_a_branch_that_cannot_be_had_alone_is_had_with_the_others(scene: Scene, branch: str) -> None:
+    scene.fake.create_branch(scene.full, "side", scene.sha)
+    mirror_heads(scene.wiring, scene.repo)
+    scene.fake.delete_branch(scene.full, "side")
+    moved = scene.fake.commit(scene.full, "side/deeper", {"a": "2"}, parent=scene.sha)
+    mirror_commit(scene.wiring, scene.repo, moved, branch=branch)
+    assert scene.wiring.git.heads(scene.repo_id) == {"refs/heads/main": scene.sha, "refs/heads/side/deeper": moved}
 
 
 def test_a_commit_no_branch_has_any_more_is_fetched_by_its_id(scene: Scene) -> None:
@@ -79,6 +97,16 @@ def test_heads_are_as_they_are_there_and_our_refs_stay(scene: Scene) -> None:
     assert mirror_heads(scene.wiring, scene.repo) == {"refs/heads/main": scene.sha, "refs/heads/side/deeper": moved}
     assert git.read_notes(scene.repo_id) == {scene.sha: "a note\n"}
     assert git.resolve(scene.repo_id, "refs/dstack/runs/brave-otter-17") == side
+
+
+def test_looking_again_costs_no_call(scene: Scene) -> None:
+    mirror_heads(scene.wiring, scene.repo)
+    calls, before = len(scene.calls()), fetches(scene)
+    mirror_heads(scene.wiring, scene.repo)
+    assert len(scene.calls()) == calls and fetches(scene) == before + 1  # the list of refs
+    scene.fake.expire_tokens()
+    scene.fake.create_branch(scene.full, "side", scene.sha)
+    assert "refs/heads/side" in mirror_heads(scene.wiring, scene.repo)
 
 
 def test_refs_there_that_look_like_ours_do_not_come(scene: Scene) -> None:
@@ -234,14 +262,13 @@ def test_only_the_forge_is_dialled(scene: Scene, address: str) -> None:
     scene.wiring.git.create(scene.repo_id)
     with pytest.raises(Invalid):
         scene.wiring.mirrors.fetch_branches(scene.repo_id, address, "t")
-    with pytest.raises(Invalid):
-        scene.wiring.mirrors.default_branch(address, "t")
 
 
 def test_an_address_that_only_begins_like_the_forge_s_is_not_its(tmp_path: Path, scene: Scene) -> None:
+    scene.wiring.git.create(scene.repo_id)
     for trick in ("@evil.example/x", ".evil.example/x", "/../x"):
         with pytest.raises(Invalid):
-            scene.wiring.mirrors.default_branch(f"{scene.fake.url}{trick}", "t")
+            scene.wiring.mirrors.fetch_branches(scene.repo_id, f"{scene.fake.url}{trick}", "t")
 
 
 def test_more_than_fits_is_ended_and_leaves_nothing(scene: Scene, fake: FakeGitHub) -> None:
@@ -292,7 +319,7 @@ def test_where_the_app_may_not_act_nothing_is_fetched(scene: Scene) -> None:
     scene.repo.installation_id, scene.repo.problem = None, "the App was removed"
     with pytest.raises(NotConnected) as refused:
         mirror_commit(scene.wiring, scene.repo, scene.sha)
-    assert "the App was removed" in refused.value.message
+    assert "the App was removed" in refused.value.hint
 
 
 def plain() -> dict[str, str]:

@@ -245,8 +245,9 @@ class Forge(Protocol):
 
     # Reading a repository
 
-    def clone_address(self, place: Place) -> tuple[str, str]:
-        """The address to fetch from, and a token of this moment that may only read this one repository."""
+    def clone_address(self, place: Place, *, kept: bool = False) -> tuple[str, str]:
+        """The address to fetch from, and a token of this moment that may only read this one repository. `kept`: one
+        that was given lately will do, though it may be dead by now."""
 
     def push_address(self, place: Place) -> tuple[str, str]:
         """The same with a token that may write contents. Raises ForgeRefused where the App may not."""

@@ -6,8 +6,8 @@ message has it. A fetch changes branches and Git tags, and never a ref that is o
 
 from __future__ import annotations
 
+import logging
 import re
-import tempfile
 import threading
 import time
 from base64 import b64encode
@@ -19,12 +19,12 @@ from urllib.parse import urlsplit
 
 from dstack.errors import ForgeDown, GitFailed, Invalid, TooLarge
 from dstack.git.names import check_ref, check_sha, check_url
-from dstack.git.run import config_environment, git
 from dstack.server.gateways.local_git import LocalGit
+
+log = logging.getLogger(__name__)
 
 MAX_BYTES = 20 * 1024**3  # of one fetch, packed
 TIMEOUT_S = 3600.0
-_ASK_S = 60.0
 _LOOK_S = 0.1
 _LEFT_OVER = 64 * 1024**2  # a broken-off pack of this size is taken away at once; git collects small ones in a day
 _ALL = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
@@ -56,11 +56,19 @@ class Mirrors:
         with lock:
             yield
 
-    def fetch_branches(self, repo_id: str, address: str, token: str) -> None:
-        """All branches and Git tags as they are there now; those gone there go here.
+    def fetch_branches(self, repo_id: str, address: str, token: str, branch: str = "") -> None:
+        """All branches and Git tags as they are there now; those gone there go here. With `branch` this one alone, if
+        it can be had alone: it may be gone there, or be in the way of one that is gone.
 
         Raises GitFailed, ForgeDown when asking again may help, TooLarge.
         """
+        if branch:
+            ref = f"refs/heads/{check_ref(branch)}"
+            try:
+                self._fetch(repo_id, address, token, (f"+{ref}:{ref}",))
+                return
+            except GitFailed:
+                log.info("%s is fetched whole: not with %s alone", address, branch, extra={"action": "mirror"})
         self._fetch(repo_id, address, token, _ALL, "--prune")
 
     def fetch_commit(self, repo_id: str, address: str, token: str, sha: str) -> None:
@@ -88,15 +96,6 @@ class Mirrors:
     def forget_fork(self, repo_id: str, number: int) -> None:
         """The pull request and its runs are gone. Done when there was none."""
         self._git.remove(fork_id(repo_id, number))
-
-    def default_branch(self, address: str, token: str) -> str:
-        """The short name of the forge's HEAD; empty for an empty repository. Raises GitFailed and ForgeDown."""
-        argv = ["ls-remote", "--symref", "--", self._checked(address), "HEAD"]
-        env = {**config_environment(_settings(address, token)), "GIT_ALLOW_PROTOCOL": "https:http"}
-        with _told(address, token), tempfile.TemporaryDirectory() as nowhere:
-            out = git(argv, cwd=nowhere, env={**env, "GIT_ASKPASS": "true"}, timeout_s=_ASK_S).decode()
-        found = re.match(r"ref: refs/heads/(.+)\tHEAD$", out, re.MULTILINE)
-        return check_ref(found[1]) if found else ""
 
     def _fetch_head(self, repo_id: str, address: str, token: str, number: int, sha: str) -> None:
         ref = f"refs/pull/{int(number)}/head"

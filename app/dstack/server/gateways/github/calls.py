@@ -15,7 +15,7 @@ from dstack.server.gateways.forge import AppCredentials
 from dstack.server.gateways.github.answers import Answer, KeptAnswers, Params
 from dstack.server.gateways.github.problems import answered_at, failure
 from dstack.server.gateways.github.reading import items, moment, need_text
-from dstack.server.gateways.github.tokens import Token, Tokens
+from dstack.server.gateways.github.tokens import Scope, Token, Tokens
 
 if TYPE_CHECKING:
     from dstack.server.gateways.github.client import Client
@@ -108,16 +108,15 @@ class Calls:
 
     # Tokens
 
-    def token_for(self, installation: int, repository: str, permissions: Mapping[str, str]) -> str:
-        """A fresh token for one repository of the installation, and these permissions alone."""
-        return self._ask_token(installation, {"repositories": [repository], "permissions": dict(permissions)}).value
+    def token_for(self, installation: int, repository: str, contents: str, *, kept: bool = False) -> str:
+        """A token for the contents of one repository alone, `read` or `write`; a fresh one unless `kept`."""
+        return self._tokens.get(Scope(installation, repository, contents), kept=kept)
 
-    def _make_token(self, installation: int) -> Token:
-        return self._ask_token(installation, None)
-
-    def _ask_token(self, installation: int, body: Any) -> Token:
+    def _make_token(self, scope: Scope) -> Token:
+        narrow = {"repositories": [scope.repository], "permissions": {"contents": scope.contents}}
         try:
-            answer = self.as_app("POST", f"/app/installations/{installation}/access_tokens", body=body)
+            path = f"/app/installations/{scope.installation}/access_tokens"
+            answer = self.as_app("POST", path, body=narrow if scope.repository else None)
         except ForgeRefused as error:
             if error.answer == 404:
                 raise NotConnected(
@@ -131,12 +130,13 @@ class Calls:
     def _with_token(
         self, installation: int, method: str, path: str, params: Params | None, body: Any, more: Mapping[str, str]
     ) -> tuple[int, Mapping[str, str], bytes]:
+        scope = Scope(installation)
         for is_last in (False, True):
-            token = self._tokens.get(installation)
+            token = self._tokens.get(scope)
             found = self._send(self._plain, method, path, params, body, {**more, "Authorization": f"token {token}"})
             if found[0] != 401 or is_last:
                 break
-            self._tokens.forget(installation, token)  # refused, so nothing was done: a write may be said again too
+            self._tokens.forget(scope, token)  # refused, so nothing was done: a write may be said again too
         return found
 
     # On the wire

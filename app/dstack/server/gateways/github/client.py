@@ -53,6 +53,8 @@ class Client:
             raw = found.raw_response
         except RequestFailed as error:
             raw = error.response.raw_response
+        except RuntimeError as error:
+            raise _failure(error) from None
         except RequestTimeout:
             raise ForgeDown(f"GitHub did not answer within {self._timeout_s:g} s", "it is tried again") from None
         except RequestError as error:
@@ -83,20 +85,21 @@ class _Signed(AppAuth):
 class _Kit(GitHub[Any]):
     """githubkit opens a connection for every call; entering it would share one, but for a single thread only."""
 
-    _guard: threading.Lock
-    _shared: httpx.Client | None
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._guard = threading.Lock()
-        self._shared = None
+        self._shared: httpx.Client | None = None
+        self._is_closed = False
 
     @contextmanager
     def get_sync_client(self) -> Generator[httpx.Client, None, None]:
         with self._guard:
+            if self._is_closed:  # a thread still holds what another has let go of: it must not open it again
+                raise RuntimeError("the connection was closed")
             if self._shared is None:
                 self._shared = self._create_sync_client()
-        yield self._shared
+            client = self._shared
+        yield client
 
     def _get_client_defaults(self) -> dict[str, Any]:
         limits = httpx.Limits(max_connections=20, max_keepalive_connections=10, keepalive_expiry=_KEPT_OPEN_S)
@@ -107,9 +110,9 @@ class _Kit(GitHub[Any]):
 
     def close(self) -> None:
         with self._guard:
+            self._is_closed = True
             if self._shared is not None:
                 self._shared.close()
-            self._shared = None
 
 
 def _failure(error: Exception) -> ForgeDown | NotConnected:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 
-from dstack.errors import ForgeFailed, NotConnected
+from dstack.errors import ForgeDown, ForgeFailed, NotConnected
 from dstack.server.gateways.forge import AppCredentials
 from dstack.server.gateways.github import as_app
 from dstack.server.gateways.github.calls import Calls
@@ -23,14 +23,17 @@ class Connection:
         self._where = (api_url, timeout_s, api_version)
         self._lock = threading.Lock()
         self._calls: Calls | None = None
-        self._over = threading.Event()
+        self._over = threading.Event()  # for the thread that warms up
         self._warming: threading.Thread | None = None
+        self._is_closed = False
         self.credentials: AppCredentials | None = None
         self.slug = ""
 
     def calls(self) -> Calls:
-        """As whoever we are, or nobody."""
+        """As whoever we are, or nobody. Raises ForgeDown after `close`."""
         with self._lock:
+            if self._is_closed:
+                raise ForgeDown("the server is stopping", "it is done after the next start")
             if self._calls is None:
                 api_url, timeout_s, api_version = self._where
                 self._calls = Calls(api_url, self.credentials, timeout_s, api_version)
@@ -44,9 +47,12 @@ class Connection:
 
     def change(self, credentials: AppCredentials | None) -> None:
         """Calls under way in the old name may end with ForgeDown."""
-        self.close()
+        self._stop_warming()
         with self._lock:
+            old, self._calls = self._calls, None
             self.credentials, self.slug = credentials, credentials.slug if credentials else ""
+        if old is not None:
+            old.close()
         if credentials is not None:
             # Loading the library takes 0.3 s, which neither the start of the server nor the first comment should wait.
             self._over = threading.Event()
@@ -54,19 +60,29 @@ class Connection:
             self._warming.start()
 
     def close(self) -> None:
+        """For good: a worker that is still at it opens nothing again."""
+        self._stop_warming()
+        with self._lock:
+            old, self._calls = self._calls, None
+            self._is_closed = True
+        if old is not None:
+            old.close()
+
+    def _stop_warming(self) -> None:
         self._over.set()
         if self._warming is not None:
             self._warming.join(_CLOSE_S)
-        with self._lock:
-            calls, self._calls = self._calls, None
-        if calls is not None:
-            calls.close()
 
     def _warm(self, over: threading.Event) -> None:
-        calls = self.calls()
-        while not self.slug and not over.is_set():
+        """Until we know our name, or another App is connected."""
+        while not over.is_set():
             try:
-                self.slug = as_app.app(calls).slug
+                calls = self.calls()
+                found = self.slug or as_app.app(calls).slug
             except ForgeFailed as error:
                 log.info("GitHub did not tell who we are: %s", error.message, extra={"action": "github"})
-            over.wait(0 if self.slug else _ASK_AGAIN_S)
+                over.wait(_ASK_AGAIN_S)
+                continue
+            if not over.is_set():
+                self.slug = found
+            return

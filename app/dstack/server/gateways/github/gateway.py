@@ -87,11 +87,12 @@ class GitHub:
 
     # Reading a repository
 
-    def clone_address(self, place: Place) -> tuple[str, str]:
-        return self._address(place), self._token(place, "read")
+    def clone_address(self, place: Place, *, kept: bool = False) -> tuple[str, str]:
+        token = self._connection.app_calls().token_for(place.installation, place.name, "read", kept=kept)
+        return self._address(place), token
 
     def push_address(self, place: Place) -> tuple[str, str]:
-        return self._address(place), self._token(place, "write")
+        return self._address(place), self._connection.app_calls().token_for(place.installation, place.name, "write")
 
     def find_repo(self, owner: str, name: str) -> tuple[ForgeRepo, int]:
         return as_app.find_repo(self._connection.app_calls(), owner, name)
@@ -153,7 +154,3 @@ class GitHub:
 
     def _address(self, place: Place) -> str:
         return f"{self.url}/{place.full_name}.git"
-
-    def _token(self, place: Place, contents: str) -> str:
-        calls = self._connection.app_calls()
-        return calls.token_for(place.installation, place.name, {"contents": contents})

@@ -12,6 +12,15 @@ SPARE_S = 120.0  # a token that ends sooner is not used any more
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """What a token opens: an installation, or of one repository of it the contents alone (`read` or `write`)."""
+
+    installation: int
+    repository: str = ""
+    contents: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """`life_s`: how long it is good for, from when GitHub gave it."""
 
@@ -20,26 +29,28 @@ class Token:
 
 
 class Tokens:
-    """One token an installation; several threads that need the same one wait for one call."""
+    """One token a scope; several threads that need the same one wait for one call."""
 
-    def __init__(self, make: Callable[[int], Token]) -> None:
+    def __init__(self, make: Callable[[Scope], Token]) -> None:
         self._make = make
         self._guard = threading.Lock()
-        self._locks: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
-        self._held: dict[int, tuple[str, float]] = {}
+        self._locks: defaultdict[Scope, threading.Lock] = defaultdict(threading.Lock)
+        self._held: dict[Scope, tuple[str, float]] = {}
 
-    def get(self, installation: int) -> str:
+    def get(self, scope: Scope, *, kept: bool = True) -> str:
+        """One that is held, unless `kept` is off."""
         with self._guard:
-            lock = self._locks[installation]
+            lock = self._locks[scope]
         with lock:
-            value, until = self._held.get(installation, ("", 0.0))
-            if time.monotonic() < until:
+            value, until = self._held.get(scope, ("", 0.0))
+            if kept and time.monotonic() < until:
                 return value
-            made = self._make(installation)
-            self._held[installation] = (made.value, time.monotonic() + made.life_s - SPARE_S)
+            made = self._make(scope)
+            self._held[scope] = (made.value, time.monotonic() + made.life_s - SPARE_S)
             return made.value
 
-    def forget(self, installation: int, value: str) -> None:
+    def forget(self, scope: Scope, value: str) -> None:
         """GitHub refused this one. Another thread may have a newer one already: that stays."""
-        if self._held.get(installation, ("", 0.0))[0] == value:
-            self._held.pop(installation, None)
+        with self._guard:
+            if self._held.get(scope, ("", 0.0))[0] == value:
+                del self._held[scope]
