@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, delete, select
 
 from dstack.server.failpoints import reach
 from dstack.server.models import ForgeReport, OutboxMark, Repo, Run
 from dstack.server.models.repo import GITHUB
-from dstack.server.store.outbox import STATUS, clear_mark, mark_outdated
+from dstack.server.store.outbox import CHECK, NOTIFY, STATUS, VERDICT, clear_mark, mark_outdated
 from dstack.wire.states import FINAL_STATES
 
 
@@ -94,6 +94,37 @@ def unpark(session: Session, repo_ids: Collection[int], now: float) -> int:
         # A status is parked by commit and context, and rendered by commit.
         mark_outdated(session, row.kind, f"{row.repo_id}:{row.target.partition(':')[0]}", now)
     return len(rows)
+
+
+def forget_reports(session: Session, run_ids: Collection[int]) -> None:
+    """These runs are about to be deleted: what was told of them goes too, and of commits that no run is left of. An id
+    may be given to a new run, whose check is another one."""
+    of_runs = (CHECK, NOTIFY, VERDICT)
+    ids = [str(run_id) for run_id in run_ids]
+    commits = session.exec(select(Run.repo_id, Run.sha).where(col(Run.id).in_(run_ids)).distinct()).all()
+    for repo_id in {repo_id for repo_id, _ in commits}:
+        marks = [f"{repo_id}:{run_id}" for run_id in ids]
+        session.exec(delete(OutboxMark).where(col(OutboxMark.kind).in_(of_runs), col(OutboxMark.target).in_(marks)))
+        session.exec(
+            delete(ForgeReport).where(
+                col(ForgeReport.repo_id) == repo_id,
+                col(ForgeReport.kind).in_(of_runs),
+                col(ForgeReport.target).in_(ids),
+            )
+        )
+    left = select(Run.repo_id, Run.sha).where(
+        col(Run.sha).in_({sha for _, sha in commits}), col(Run.id).not_in(run_ids)
+    )
+    for repo_id, sha in set(commits) - set(session.exec(left).all()):
+        target = col(ForgeReport.target)
+        session.exec(
+            delete(ForgeReport).where(
+                col(ForgeReport.repo_id) == repo_id,
+                col(ForgeReport.kind) == STATUS,
+                target >= f"{sha}:",
+                target < f"{sha};",
+            )
+        )
 
 
 def split_target(mark: OutboxMark) -> tuple[int, str]:

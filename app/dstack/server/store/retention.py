@@ -22,6 +22,7 @@ from dstack.server.models import (
     Upload,
 )
 from dstack.server.models.delivery import DeliveryState
+from dstack.server.store.reports import forget_reports
 from dstack.wire.states import FINAL_STATES
 
 
@@ -80,6 +81,7 @@ def delete_runs(session: Session, run_ids: Sequence[int]) -> None:
     session.exec(delete(RunNeed).where(col(RunNeed.run_id).in_(run_ids) | col(RunNeed.needs_id).in_(run_ids)))
     session.exec(delete(RunInput).where(col(RunInput.run_id).in_(run_ids)))
     session.exec(delete(TagMove).where(col(TagMove.run_id).in_(run_ids)))
+    forget_reports(session, run_ids)
     session.exec(delete(Run).where(col(Run.id).in_(run_ids)))
     left = select(Run.group_id).where(col(Run.group_id).in_(groups))
     session.exec(delete(Group).where(col(Group.id).in_(groups), col(Group.id).not_in(left)))

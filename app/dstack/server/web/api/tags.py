@@ -6,6 +6,8 @@ from sqlmodel import Session
 
 from dstack.errors import Invalid, NotFound
 from dstack.server.models import Repo, TagMove
+from dstack.server.store.outbox import mark_note_outdated, mark_run_outdated
+from dstack.server.store.runs import run_by_id
 from dstack.server.store.tags import list_tags, tag_by_name
 from dstack.server.store.views import view_tags
 from dstack.server.transitions.tags import move_tag
@@ -57,6 +59,9 @@ async def delete_tag(call: Call) -> None:
             TagMove(repo_id=tag.repo_id, workflow=tag.workflow, name=tag.name, run_id=None, moved_at=now, moved_by=by)
         )
         session.delete(tag)
+        run = run_by_id(session, tag.run_id)
+        mark_note_outdated(session, run, now)
+        mark_run_outdated(session, run, now)
 
     await call.wiring.db.write_async(unit)
 
