@@ -199,6 +199,8 @@ class Odd(ThreadingHTTPServer):
         self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
         self.asked: list[tuple[str, str, dict[str, str]]] = []
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.reached, self.holds = threading.Event(), threading.Event()  # of calls to repositories
+        self.holds.set()
 
 
 class OddHandler(BaseHTTPRequestHandler):
@@ -209,6 +211,9 @@ class OddHandler(BaseHTTPRequestHandler):
     def answer(self) -> None:
         self.rfile.read(int(self.headers.get("content-length") or 0))
         self.server.asked.append((self.command, self.path, {k.lower(): v for k, v in self.headers.items()}))
+        if self.path.startswith("/repos/"):
+            self.server.reached.set()
+            self.server.holds.wait(10)
         status, headers, body = self.server.answers.get(self.path.partition("?")[0], (404, {}, b"{}"))
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(body))}.items():
@@ -359,6 +364,20 @@ def test_what_was_closed_is_not_opened_again(odd: Odd) -> None:
     for ask in (lambda: github.convert_manifest("x"), lambda: github._connection.calls()):
         with pytest.raises(ForgeDown):
             ask()
+
+
+def test_a_call_under_way_ends_in_the_old_name(odd: Odd) -> None:
+    odd.answers["/repos/acme/vision/pulls/1"] = (200, {}, PULL)
+    odd.holds.clear()
+    found: list[int] = []
+    with connected(odd) as github:
+        thread = threading.Thread(target=lambda: found.append(github.pull(PLACE, 1).number))
+        thread.start()
+        assert odd.reached.wait(10)
+        github.connect(None)
+        odd.holds.set()
+        thread.join(10)
+    assert found == [1]
 
 
 def test_connections_are_shared_by_calls_and_threads(odd: Odd) -> None:

@@ -89,6 +89,7 @@ class _Kit(GitHub[Any]):
         super().__init__(*args, **kwargs)
         self._guard = threading.Lock()
         self._shared: httpx.Client | None = None
+        self._calls = 0  # under way
         self._is_closed = False
 
     @contextmanager
@@ -99,7 +100,14 @@ class _Kit(GitHub[Any]):
             if self._shared is None:
                 self._shared = self._create_sync_client()
             client = self._shared
-        yield client
+            self._calls += 1
+        try:
+            yield client
+        finally:
+            with self._guard:
+                self._calls -= 1
+                if self._is_closed and not self._calls:
+                    client.close()
 
     def _get_client_defaults(self) -> dict[str, Any]:
         limits = httpx.Limits(max_connections=20, max_keepalive_connections=10, keepalive_expiry=_KEPT_OPEN_S)
@@ -109,9 +117,10 @@ class _Kit(GitHub[Any]):
         """We read the headers ourselves: githubkit stumbles over a date in `retry-after`."""
 
     def close(self) -> None:
+        """After the calls under way: one that is just connecting would leave its socket behind."""
         with self._guard:
             self._is_closed = True
-            if self._shared is not None:
+            if self._shared is not None and not self._calls:
                 self._shared.close()
 
 

@@ -46,7 +46,7 @@ class Connection:
         return self.calls()
 
     def change(self, credentials: AppCredentials | None) -> None:
-        """Calls under way in the old name may end with ForgeDown."""
+        """Calls under way end in the old name; what holds on to it longer gets ForgeDown."""
         self._stop_warming()
         with self._lock:
             old, self._calls = self._calls, None
