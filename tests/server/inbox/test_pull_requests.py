@@ -208,7 +208,8 @@ def test_a_forks_pull_request_is_held_and_reads_the_bases_files(scene: Joined) -
 
 def test_a_merge_group_is_answered(scene: Joined) -> None:
     """On the trial merge, which nobody pushed; and what its message took over from a pull request is no command."""
-    sha = scene.fake.commit(REPO, "trial", {"a.py": "1"}, "Merge #7: words only [skip ci]")
+    main = scene.fake.head(REPO, "main")
+    sha = scene.fake.commit(REPO, "trial", {"a.py": "1"}, "Merge #7: words only [skip ci]", parent=main)
     scene.fake.merge_group(REPO, "main", sha)
     scene.settle()
     (run,) = scene.runs(sha)

@@ -1,0 +1,140 @@
+"""GitHub's buttons on our checks: run again, run all again, tag, approve; and who may press them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fake_github import CheckRun
+from joined_github import FILE, REPO, Joined, joined
+from served_api import wait_for
+
+from dstack.git.pushes import RUN_REFS
+from dstack.server.models import Delivery
+from dstack.server.models.delivery import DeliveryState
+from dstack.wire.states import JobState
+
+ANYONE = {FILE: "workflows:\n  - {name: train, provider: bash, commands: ['true'], on: [push, pull_request]}\n"}
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Joined]:
+    with joined(tmp_path, ANYONE, github_write_gap_s=0) as scene:
+        for login, permission in (("octocat", "write"), ("reader", "read"), ("stranger", "none")):
+            scene.fake.set_permission(REPO, login, permission)
+        yield scene
+
+
+def ended(scene: Joined, state: str = "succeeded") -> tuple[str, str, CheckRun]:
+    """A push whose run has ended, and its check: commit, run, check."""
+    sha = scene.fake.push(REPO, "main", {"a": state})
+    scene.settle()
+    (run,) = scene.runs(sha)
+    runner = scene.api.runner()
+    runner.take(run.name).end(state)
+    scene.api.ok("DELETE", f"/api/v1/runners/{runner.name}")
+    return sha, run.name, wait_for(lambda: completed(scene, sha, f"run:{run.name}"))
+
+
+def completed(scene: Joined, sha: str, external_id: str) -> CheckRun | None:
+    found = [check for check in scene.fake.checks(REPO, sha) if check.external_id == external_id]
+    return found[0] if found and found[0].status == "completed" else None
+
+
+def pressed(scene: Joined, event: str) -> Delivery:
+    scene.settle()
+    return scene.last(event)
+
+
+def test_run_again(scene: Joined) -> None:
+    sha, name, check = ended(scene, "failed")
+    scene.fake.press_rerun(check.id)
+    row = pressed(scene, "check_run.rerequested")
+    new = scene.runs(sha)[1]
+    assert (row.state, row.sender) == (DeliveryState.PROCESSED, "octocat")
+    assert row.reason == f"{new.name} does the work of {name} again"
+    assert (new.restarted_from, new.is_clean, new.state, new.created_by) == (name, True, JobState.QUEUED, "octocat")
+    repo = scene.repo()
+    assert repo is not None
+    kept = f"{RUN_REFS}{new.name}"
+    wait_for(lambda: scene.api.wiring.git._ref_exists(str(repo.id), kept))
+
+
+def test_run_again_while_it_runs_is_refused_in_words(scene: Joined) -> None:
+    sha, _, check = ended(scene, "failed")
+    scene.fake.press_rerun(check.id)
+    pressed(scene, "check_run.rerequested")
+    check.external_id = f"run:{scene.runs(sha)[1].name}"
+    scene.fake.press_rerun(check.id)
+    row = pressed(scene, "check_run.rerequested")
+    assert row.state is DeliveryState.IGNORED and "has not ended" in row.reason
+    assert len(scene.runs(sha)) == 2
+
+
+def test_run_all_again(scene: Joined) -> None:
+    sha, name, check = ended(scene)
+    scene.fake.press_rerun_suite(check.suite)
+    row = pressed(scene, "check_suite.rerequested")
+    assert row.state is DeliveryState.PROCESSED
+    assert [run.restarted_from for run in scene.runs(sha)] == [None, name]
+
+
+def test_tag_latest(scene: Joined) -> None:
+    _, name, check = ended(scene)
+    scene.fake.press_action(check.id, "tag-latest", "octocat")
+    assert pressed(scene, "check_run.requested_action").reason == f"train:latest is on {name}"
+    (tag,) = scene.api.ok("GET", "/api/v1/tags")
+    assert (tag["tag"], tag["run"], tag["moved_by"]) == ("train:latest", name, "octocat")
+
+
+@pytest.mark.parametrize("login", ["reader", "stranger", "unknown"])
+def test_who_may_not_write_presses_in_vain(scene: Joined, login: str) -> None:
+    sha, _, check = ended(scene)
+    scene.fake.press_rerun(check.id, login)
+    scene.fake.press_rerun_suite(check.suite, login)
+    scene.fake.press_action(check.id, "tag-latest", login)
+    for event in ("check_run.rerequested", "check_suite.rerequested", "check_run.requested_action"):
+        row = pressed(scene, event)
+        assert row.state is DeliveryState.IGNORED and row.reason == f"{login} may not write to {REPO}"
+    assert len(scene.runs(sha)) == 1 and scene.api.ok("GET", "/api/v1/tags") == []
+
+
+def test_while_nobody_knows_who_may_it_waits(scene: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dstack.server.lanes._AGAIN_AT_FORGE_S", (0.1, 0.1))
+    sha, _, check = ended(scene)
+    scene.fake.faults.error(503, path="/collaborators/")
+    scene.fake.press_rerun(check.id)
+    scene.fake.flush()
+    assert len(scene.runs(sha)) == 1
+    scene.fake.faults.clear()
+    pressed(scene, "check_run.rerequested")
+    assert len(scene.runs(sha)) == 2
+
+
+@pytest.mark.parametrize("external_id", ["run:no-such-run-1", "commit", "", "run:", "other:1"])
+def test_a_check_that_is_not_ours_is_left_alone(scene: Joined, external_id: str) -> None:
+    sha, _, check = ended(scene)
+    check.external_id = external_id
+    scene.fake.press_rerun(check.id)
+    row = pressed(scene, "check_run.rerequested")
+    assert row.state is DeliveryState.IGNORED and row.reason == "it is not a check of a run here"
+    assert len(scene.runs(sha)) == 1
+
+
+def test_a_held_forks_button_approves_its_commit(scene: Joined) -> None:
+    fork = scene.fake.fork(REPO, "stranger")
+    sha = scene.fake.push(fork, "topic", {"a": "1"}, author="stranger")
+    scene.fake.open_pull(REPO, "topic", head_repo=fork, author="stranger")
+    scene.settle()
+    (run,) = scene.runs(sha)
+    assert run.state is JobState.WAITING
+    check = wait_for(lambda: completed(scene, sha, f"run:{run.name}"))
+    assert check.conclusion == "action_required"
+    scene.fake.press_action(check.id, "approve", "stranger")
+    assert pressed(scene, "check_run.requested_action").state is DeliveryState.IGNORED
+    assert scene.runs(sha)[0].state is JobState.WAITING
+    scene.fake.press_action(check.id, "approve", "octocat")
+    pressed(scene, "check_run.requested_action")
+    (run,) = scene.runs(sha)
+    assert (run.approved_by, run.state, run.trusted) == ("octocat", JobState.QUEUED, False)
