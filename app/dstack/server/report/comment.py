@@ -10,12 +10,12 @@ from typing import Final
 from dstack.server.report.budget import COMMENT_BYTES, cut, fitted
 from dstack.server.report.chart import Point, has_base_line, metric_chart
 from dstack.server.report.markdown import closed, code, neutral, plain, tagged
+from dstack.server.report.templates import fill
 from dstack.server.report.words import STATES, VERDICTS, change, duration, number, why
 from dstack.wire.states import JobState, Reason, Verdict
 
 MARKER: Final = "<!-- dstack:pull -->"
 HEADER: Final = "| Workflow | State | Time | Result | Against base | Run |\n|---|---|---|---|---|---|"
-_SHORTENED: Final = "_shortened; see {where}_"
 _ARROWS: Final = {"better": "▲ better", "worse": "▼ worse", "same": "same", "": ""}
 
 
@@ -115,19 +115,21 @@ _SHORTER: Final = (
 
 
 def _render(picture: PullPicture) -> str:
-    where = f"[all runs]({picture.all_runs_url})" if picture.all_runs_url else "the server's pages"
-    parts = [
-        f"{MARKER}\n{_machine_readable(picture.lines)}",
-        f"### dstack: {summary(picture.lines)}",
-        f"Commit {code(picture.head_sha[:7])} against {code(picture.base_branch, 100)}",
-        _table(picture.lines),
-        _SHORTENED.format(where=where) if picture.left_out else "",
-        _remarks(picture),
-        *_drawings(picture),
-        *(_report(line, picture.report_bytes) for line in picture.lines if line.report.strip()),
-        _earlier(picture.older),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return fill(
+        "pull.md",
+        marker=MARKER,
+        runs_as_json=_machine_readable(picture.lines),
+        summary=summary(picture.lines),
+        head=code(picture.head_sha[:7]),
+        base=code(picture.base_branch, 100),
+        table="\n".join([HEADER, *map(_row, picture.lines)]),
+        rows_left_out=picture.left_out,
+        all_runs=f"[all runs]({picture.all_runs_url})",
+        remarks=_remarks(picture),
+        drawings=_drawings(picture),
+        reports=[_report(line, picture.report_bytes) for line in picture.lines if line.report.strip()],
+        earlier=_earlier(picture.older),
+    )
 
 
 def _machine_readable(lines: Sequence[RunLine]) -> str:
@@ -174,10 +176,6 @@ def _names(lines: Sequence[RunLine]) -> list[str]:
     return names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"]
 
 
-def _table(lines: Sequence[RunLine]) -> str:
-    return "\n".join([HEADER, *map(_row, lines)])
-
-
 def _row(line: RunLine) -> str:
     workflow = f"**{plain(line.workflow, 100)}**"
     if line.note:
@@ -213,17 +211,17 @@ def _against(line: RunLine) -> str:
     return f"{moved.text} {words} ({number(line.base_value)} in {plain(line.base, 100)})".replace("  ", " ")
 
 
-def _remarks(picture: PullPicture) -> str:
+def _remarks(picture: PullPicture) -> list[str]:
     """Why each run stands as it does, where the table does not say it all."""
-    said = [f"- **{plain(line.workflow, 100)}**: {words}" for line in picture.lines if (words := _remark(line))]
+    said = [f"**{plain(line.workflow, 100)}**: {words}" for line in picture.lines if (words := _remark(line))]
     if any(line.held for line in picture.lines):
         command = f"/dstack approve {picture.head_sha[:7]}"
         said.insert(
             0,
-            f"- Runs of a fork wait until somebody with write access has looked at the code and comments `{command}`; "
+            f"Runs of a fork wait until somebody with write access has looked at the code and comments `{command}`; "
             "a new commit needs a new approval.",
         )
-    return "\n".join([*said, *(f"- {plain(note)}" for note in picture.notes)])
+    return [*said, *map(plain, picture.notes)]
 
 
 def _remark(line: RunLine) -> str:
@@ -238,35 +236,33 @@ def _remark(line: RunLine) -> str:
     return plain(line.waits_for)
 
 
-def _drawings(picture: PullPicture) -> list[str]:
-    drawn: list[str] = []
+def _drawings(picture: PullPicture) -> list[dict[str, str]]:
+    """The first charts that there are, each with a caption that names its lines."""
+    drawn: list[dict[str, str]] = []
     for line in picture.lines:
         if line.headline and len(drawn) < picture.charts:
             chart = metric_chart(line.headline, line.points, line.base_points)
             if chart:
                 against = f", grey line: the base ({plain(line.base, 100)})" if has_base_line(chart) else ""
-                name, metric = plain(line.workflow, 100), plain(line.headline, 60)
-                drawn.append(
-                    f"**{name}**, {metric} over steps. Blue line: {plain(line.name, 100)}{against}.\n\n{chart}"
-                )
+                metric = f"**{plain(line.workflow, 100)}**, {plain(line.headline, 60)} over steps."
+                drawn.append({"caption": f"{metric} Blue line: {plain(line.name, 100)}{against}.", "chart": chart})
     return drawn
 
 
-def _report(line: RunLine, most: int) -> str:
-    """A workflow's own report, folded. `line.report` has been made harmless already."""
-    page = _SHORTENED.format(where=f"[{plain(line.name, 100)}]({line.url})")
-    if most == 0:
-        return f"Report of **{plain(line.workflow, 100)}**: {page}"
+def _report(line: RunLine, most: int) -> dict[str, object]:
+    """A workflow's own report; without text where there is no room for any. It has been made harmless already."""
     kept = cut(line.report, most)
-    text = closed(kept).strip("\n")
-    more = "" if kept is line.report else f"\n\n{page}"
-    return f"<details><summary>Report of {tagged(line.workflow, 100)}</summary>\n\n{text}{more}\n\n</details>"
+    return {
+        "workflow": tagged(line.workflow, 100),
+        "page": f"[{plain(line.name, 100)}]({line.url})",
+        "text": closed(kept).strip("\n"),
+        "is_cut": kept is not line.report,
+    }
 
 
 def _earlier(older: Sequence[RunLine]) -> str:
+    """The table of the commits before; empty where there were none."""
     if not older:
         return ""
-    rows = [f"| {code(line.sha[:7])} {_row(line)}" for line in older]
     header = HEADER.replace("| Workflow", "| Commit | Workflow", 1).replace("|---", "|---|---", 1)
-    table = "\n".join([header, *rows])
-    return f"<details><summary>Earlier commits</summary>\n\n{table}\n\n</details>"
+    return "\n".join([header, *(f"| {code(line.sha[:7])} {_row(line)}" for line in older)])

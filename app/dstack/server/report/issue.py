@@ -10,6 +10,7 @@ from dstack.server.models import Run
 from dstack.server.report.budget import cut_start
 from dstack.server.report.ends import is_failure
 from dstack.server.report.markdown import code, fenced, plain
+from dstack.server.report.templates import fill
 from dstack.server.report.words import VERDICTS, duration, why
 from dstack.wire.states import JobState, Verdict
 
@@ -25,35 +26,33 @@ def issue_of(workflow: str, branch: str, ends: Sequence[Run], url: str, log: str
     """`ends` are the workflow's runs on the branch that succeeded or failed, newest first, at least one; `log` is the
     end of the newest one's log. Closed when the newest one is no failure."""
     newest = ends[0]
-    title = f"dstack: {workflow} fails on {branch}"
-    if not is_failure(newest):
-        failed = next((run for run in ends if is_failure(run)), None)
-        said = f"**{plain(workflow)}** works again on {code(branch)}: {_link(newest, url)} succeeded"
-        said += f"; the last that failed was {_link(failed, url)}." if failed else "."
-        return IssueWrite(title, f"{marker(workflow)}\n{said}\n", is_open=False)
-    parts = [
-        f"{marker(workflow)}\n**{plain(workflow)}** fails on {code(branch)}, {_since(ends, url)}.",
-        f"Newest: {_link(newest, url)}{_time(newest)}, {plain(newest.subject)}\n\n{_reason(newest)}",
-        f"The end of its log:\n\n{fenced(cut_start(log, LOG_BYTES))}" if log.strip() else "",
-        "This issue is closed when the workflow succeeds again.",
-    ]
-    return IssueWrite(title, "\n\n".join(part for part in parts if part) + "\n")
-
-
-def _since(ends: Sequence[Run], url: str) -> str:
+    is_open = is_failure(newest)
     failures = list(takewhile(is_failure, ends))
-    count = "1 run" if len(failures) == 1 else f"{len(failures)} runs"
-    since = f"since {_link(failures[-1], url)} ({count})"
-    good = next((run for run in ends if not is_failure(run)), None)
-    return f"{since}; it last succeeded in {_link(good, url)}" if good else since
+    body = fill(
+        "issue.md",
+        marker=marker(workflow),
+        is_open=is_open,
+        workflow=plain(workflow),
+        branch=code(branch),
+        newest=_link(newest, url),
+        first=_link(failures[-1], url) if failures else "",
+        count=len(failures),
+        good=_first([run for run in ends if not is_failure(run)], url),
+        failed=_first([run for run in ends if is_failure(run)], url),
+        took=duration(newest.finished_at - newest.started_at) if newest.started_at and newest.finished_at else "",
+        subject=plain(newest.subject),
+        reason=_reason(newest),
+        log=fenced(cut_start(log, LOG_BYTES)) if log.strip() else "",
+    )
+    return IssueWrite(f"dstack: {workflow} fails on {branch}", body, is_open)
+
+
+def _first(runs: Sequence[Run], url: str) -> str:
+    return _link(runs[0], url) if runs else ""
 
 
 def _link(run: Run, url: str) -> str:
     return f"[{plain(run.name)}]({url}/runs/{run.name}) at {code(run.sha[:7])}"
-
-
-def _time(run: Run) -> str:
-    return f", after {duration(run.finished_at - run.started_at)}" if run.started_at and run.finished_at else ""
 
 
 def _reason(run: Run) -> str:

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 
 def fill(name: str, **values: object) -> str:
-    """A template of `templates/checks`; an unknown name in it is an error."""
+    """A template of `templates/checks` or `templates/comments`; an unknown name in it is an error."""
     return _environment().get_template(name).render(**values).strip() + "\n"
 
 
@@ -19,7 +19,7 @@ def _environment() -> Environment:
     installed = package / "templates"
     folder = installed if installed.is_dir() else package.parent.parent / "templates"
     return Environment(  # Markdown, not HTML: nothing to escape
-        loader=FileSystemLoader(folder / "checks"),
+        loader=FileSystemLoader([folder / "checks", folder / "comments"]),
         autoescape=False,  # noqa: S701
         undefined=StrictUndefined,
         trim_blocks=True,
