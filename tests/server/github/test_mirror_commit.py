@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from fake_github import FakeGitHub
 from github_scene import Scene
 
 from dstack.errors import ForgeDown, ForgeFailed, GitFailed, Invalid, NotConnected, TooLarge
-from dstack.server.gateways.mirrors import Mirrors, fork_id
+from dstack.server.gateways.mirrors import LOOK_S, FetchWatch, Mirrors, fork_id
 from dstack.server.models import Repo
 from dstack.server.services.mirror_commit import mirror_commit, mirror_heads
 
@@ -271,16 +272,44 @@ def test_an_address_that_only_begins_like_the_forge_s_is_not_its(tmp_path: Path,
             scene.wiring.mirrors.fetch_branches(scene.repo_id, f"{scene.fake.url}{trick}", "t")
 
 
-def test_more_than_fits_is_ended_and_leaves_nothing(scene: Scene, fake: FakeGitHub) -> None:
-    fake.commit(scene.full, "main", {"big.bin": os.urandom(15_000_000)})
-    small = Mirrors(scene.wiring.git, fake.url, max_bytes=1000)
+def test_more_than_fits_is_ended(scene: Scene, fake: FakeGitHub) -> None:
+    small = Mirrors(scene.wiring.git, fake.url, max_bytes=-1)
     scene.wiring.git.create(scene.repo_id)
     address, token = scene.wiring.forge.clone_address(scene.place)
     with pytest.raises(TooLarge):
         small.fetch_branches(scene.repo_id, address, token)
     assert scene.wiring.git.heads(scene.repo_id) == {}
-    packs = scene.wiring.git.path(scene.repo_id) / "objects" / "pack"
-    assert sum(path.stat().st_size for path in packs.iterdir()) <= 1000
+
+
+def test_what_comes_in_is_measured_and_taken_away(tmp_path: Path) -> None:
+    (tmp_path / "tmp_pack_before").write_bytes(b"x" * 5000)  # somebody else's
+    watch = FetchWatch(tmp_path, 1000, 60, "https://github.com/acme/vision.git")
+    watch()
+    for number in range(3):
+        (tmp_path / f"tmp_pack_{number}").write_bytes(b"x" * 400 * number)
+    time.sleep(LOOK_S)
+    with pytest.raises(TooLarge):
+        watch()
+    (tmp_path / "tmp_pack_2").write_bytes(b"x" * 1000)
+    watch.clear_up()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert "tmp_pack_before" in left and "tmp_pack_2" not in left
+
+
+def test_many_packs_are_made_one(scene: Scene) -> None:
+    mirror_commit(scene.wiring, scene.repo, scene.sha)
+    path, git = scene.wiring.git.path(scene.repo_id), scene.wiring.git
+    assert git.tidy(scene.repo_id) is False
+    for number in range(51):
+        made = [["hash-object", "-w", "--stdin"], ["pack-objects", "-q", "objects/pack/pack"]]
+        data = f"file {number}".encode()
+        for argv in made:
+            data = subprocess.run(
+                ["git", *argv], cwd=path, env=plain(), input=data, check=True, capture_output=True
+            ).stdout
+    assert git.tidy(scene.repo_id) is True
+    assert len(list((path / "objects/pack").glob("*.pack"))) < 5
+    assert git.has_commit(scene.repo_id, scene.sha)
 
 
 def test_one_that_hangs_is_ended(scene: Scene, fake: FakeGitHub) -> None:

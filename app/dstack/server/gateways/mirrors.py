@@ -7,6 +7,7 @@ message has it. A fetch changes branches and Git tags, and never a ref that is o
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 import time
@@ -19,13 +20,13 @@ from urllib.parse import urlsplit
 
 from dstack.errors import ForgeDown, GitFailed, Invalid, TooLarge
 from dstack.git.names import check_ref, check_sha, check_url
-from dstack.server.gateways.local_git import LocalGit
+from dstack.server.gateways.local_git import NOTES_REF, LocalGit
 
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 20 * 1024**3  # of one fetch, packed
 TIMEOUT_S = 3600.0
-_LOOK_S = 0.1
+LOOK_S = 0.1
 _LEFT_OVER = 64 * 1024**2  # a broken-off pack of this size is taken away at once; git collects small ones in a day
 _ALL = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 _TOLERATED = ("zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate", "missingEmail")  # as for pushes to us
@@ -93,6 +94,18 @@ class Mirrors:
             self._fetch_head(fork, address, token, number, sha)
         return fork
 
+    def push_notes(self, repo_id: str, address: str, token: str) -> None:
+        """Our notes replace those there; nothing else is sent. Raises GitFailed, and ForgeDown."""
+        ref = f"+{NOTES_REF}:{NOTES_REF}"
+        watch = _Watch(self._git.path(repo_id) / "objects" / "pack", self._max_bytes, self._timeout_s, address)
+        with _told(address, token, "pushed to"):
+            self._git.transfer(
+                repo_id,
+                ["push", "--quiet", "--no-verify", "--", self._checked(address), ref],
+                settings=_settings(address, token),
+                check=watch,
+            )
+
     def forget_fork(self, repo_id: str, number: int) -> None:
         """The pull request and its runs are gone. Done when there was none."""
         self._git.remove(fork_id(repo_id, number))
@@ -106,7 +119,7 @@ class Mirrors:
     def _fetch(self, repo_id: str, address: str, token: str, refspecs: Sequence[str], *options: str) -> None:
         argv = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc"]
         packs = self._git.path(repo_id) / "objects" / "pack"
-        watch = _Watch(packs, self._max_bytes, self._timeout_s, address)
+        watch = FetchWatch(packs, self._max_bytes, self._timeout_s, address)
         try:
             with _told(address, token):
                 self._git.transfer(
@@ -140,7 +153,7 @@ def fork_id(repo_id: str, number: int) -> str:
     return f"{repo_id}-pull-{int(number)}"
 
 
-class _Watch:
+class FetchWatch:
     """Called while git fetches: ends it when it takes too long, or more than fits."""
 
     def __init__(self, packs: Path, max_bytes: int, timeout_s: float, address: str) -> None:
@@ -155,7 +168,7 @@ class _Watch:
             raise ForgeDown(f"{self._address} did not send everything in time", "it is tried again")
         if now < self._next_look:
             return
-        self._next_look = now + _LOOK_S
+        self._next_look = now + LOOK_S
         if sum(size for _, size in self._incoming()) > self._max_bytes:
             raise TooLarge(
                 f"{self._address} has more than {self._max_bytes} bytes", "keep large files out of the repository"
@@ -177,7 +190,7 @@ class _Watch:
 
 def _settings(address: str, token: str) -> list[tuple[str, str]]:
     """For one fetch. Packs stay packs: of loose objects half might be here after a crash, the commit among them."""
-    parts = urlsplit(address)
+    parts, ca_file = urlsplit(address), os.environ.get("SSL_CERT_FILE", "")
     basic = b64encode(f"x-access-token:{token}".encode()).decode()
     return [
         (f"http.{parts.scheme}://{parts.netloc}/.extraHeader", f"Authorization: Basic {basic}"),
@@ -187,20 +200,21 @@ def _settings(address: str, token: str) -> list[tuple[str, str]]:
         ("credential.helper", ""),
         ("fetch.fsckObjects", "true"),
         ("fetch.unpackLimit", "1"),
+        *([("http.sslCAInfo", ca_file)] if ca_file else []),  # as for our own calls
         *((f"fetch.fsck.{problem}", "ignore") for problem in _TOLERATED),
     ]
 
 
 @contextmanager
-def _told(address: str, token: str) -> Iterator[None]:
+def _told(address: str, token: str, what: str = "fetched from") -> Iterator[None]:
     """What git says, without the token, and as ForgeDown where trying again may help."""
     try:
         yield
     except GitFailed as error:
         said = error.message.replace(token, "...") if token else error.message
         if _TROUBLE.search(said):
-            raise ForgeDown(f"{address} cannot be fetched from: {said}", "it is tried again") from None
-        raise GitFailed(f"{address} cannot be fetched from: {said}", _hint(said)) from None
+            raise ForgeDown(f"{address} cannot be {what}: {said}", "it is tried again") from None
+        raise GitFailed(f"{address} cannot be {what}: {said}", _hint(said)) from None
 
 
 def _hint(said: str) -> str:
