@@ -59,9 +59,8 @@ class OnGitHub:
         return self.fake.push(self.repo, branch, dict(files), message, WRITER)
 
     def open_pull(self, branch: str, files: Mapping[str, str], **more: Any) -> tuple[int, str]:
-        """A pull request of the writer, and its head; the push of its branch is announced to nobody."""
-        parent = self.fake.head(self.repo)
-        sha = self.fake.commit(self.repo, branch, dict(files), "Better", WRITER, parent=parent)
+        """A pull request of the writer, and its head."""
+        sha = self.push(files, branch, "Better")
         return self.fake.open_pull(self.repo, branch, author=WRITER, **more), sha
 
     def fork_pull(self, author: str, files: Mapping[str, str]) -> tuple[int, str]:

@@ -133,18 +133,25 @@ def test_a_fork_waits_for_its_commit_to_be_approved_and_gets_nothing_of_ours(sce
 
 
 def test_one_training_and_four_green_commits(scene: OnGitHub) -> None:
-    """Three pushes that change only the README: nothing that the workflow reads has changed."""
-    before = len(scene.runs())
+    """Three pushes that change only the README, and the merge of a pull request that was trained already."""
     shas = [scene.push(program(accuracy=0.94))]
-    shas += [scene.push({"notes.txt": f"{n}\n"}, message=f"Words {n}") for n in range(2)]
-    shas.append(scene.push({"README.md": "said\n"}, message="Said"))
+    shas += [scene.push({"README.md": f"{n}\n"}, message=f"Words {n}") for n in range(3)]
     told = [scene.status(sha, "dstack/train", "success").description or "" for sha in shas]
-    scene.settle()
-    runs = [run for sha in shas for run in scene.runs(sha)]
-    assert len(scene.runs()) - before == len(runs)
-    done = [run for run in runs if not run["same_as"]]
-    assert [run["sha"] for run in done] == shas[:1]
-    assert all(run["same_as"] == done[0]["name"] for run in runs[1:])
-    assert [f"same as {done[0]['name']}" in text or "not needed" in text for text in told] == [False, True, True, True]
+    (run,) = scene.ended(shas[0], 1)
+    assert told[1:] == ["not needed: nothing it reads has changed (*.py, .dstack/**)"] * 3
+    assert attempts_at(scene, *shas) == 1
+
+    number, head = scene.open_pull("once", program(accuracy=0.96))
+    (run,) = scene.ended(head, 1)
+    merged = scene.fake.merge_pull(REPO, number, WRITER)
+    told = [scene.status(merged, "dstack/train", "success").description or ""]
+    (again,) = scene.ended(merged, 1)
+    assert (again["same_as"], again["metrics"]) == (run["name"], {"accuracy": 0.96})
+    assert told[0].startswith(f"same as {run['name']} · accuracy 0.96 (+0.02)")
+    assert (attempts_at(scene, head), attempts_at(scene, merged)) == (1, 0)
+
+
+def attempts_at(scene: OnGitHub, *shas: str) -> int:
+    """How often a runner began something for these commits."""
     attempts = "SELECT count(*) AS n FROM attempts a JOIN jobs j ON j.id = a.job_id JOIN runs r ON r.id = j.run_id"
-    assert scene.count(f"{attempts} WHERE r.sha IN (?, ?, ?, ?)", *shas) == 1
+    return scene.count(f"{attempts} WHERE r.sha IN ({', '.join('?' * len(shas))})", *shas)
