@@ -24,6 +24,7 @@ GROUPS = {
     "artifacts": "artifact_saving",
     "mount": "artifact_mounting",
     "cli": "cli_start",
+    "webhooks": "webhooks",
 }
 
 

@@ -139,10 +139,12 @@ def environment(root: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def started(root: Path, *, slots: int = 4, runner: bool = True) -> Iterator[Scene]:
-    """A server with a runner of `slots` beside it, ended when the block ends."""
+def started(
+    root: Path, *, slots: int = 4, runner: bool = True, settings: Mapping[str, str] | None = None
+) -> Iterator[Scene]:
+    """A server with a runner of `slots` beside it, ended when the block ends. `settings` are environment variables."""
     root.mkdir(parents=True, exist_ok=True)
-    env = environment(root) | {"DSTACK_ADMIN_TOKEN": TOKEN, "DSTACK_RUNNER_SLOTS": str(slots)}
+    env = environment(root) | {"DSTACK_ADMIN_TOKEN": TOKEN, "DSTACK_RUNNER_SLOTS": str(slots), **(settings or {})}
     words = ["server", "--host", "127.0.0.1", "--port", "0", "--data", str(root / "server")]
     with open(root / "server.log", "ab") as log:
         process = subprocess.Popen(
