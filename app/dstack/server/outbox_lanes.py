@@ -24,7 +24,15 @@ from dstack.errors import DstackError, ForgeBusy, ForgeDown, ForgeRefused, NotCo
 from dstack.server.bus import OUTBOX, wait_for
 from dstack.server.decide.pacing import Pace, backoff_s
 from dstack.server.models import OutboxMark
-from dstack.server.services import send_checks, send_comments, send_issues, send_reactions, send_replies, send_statuses
+from dstack.server.services import (
+    push_notes,
+    send_checks,
+    send_comments,
+    send_issues,
+    send_reactions,
+    send_replies,
+    send_statuses,
+)
 from dstack.server.store import reports
 from dstack.server.store.outbox import (
     CHECK,
@@ -52,6 +60,7 @@ SENDERS: dict[str, Sender] = {
     CHECK: send_checks.send,
     COMMENT: send_comments.send,
     ISSUE: send_issues.send,
+    FORGE_NOTES: push_notes.send,
 }
 # What people wait for comes first; statuses of commits where something ended go before the others.
 _ORDER = {kind: place for place, kind in enumerate((REACTION, REPLY, STATUS, CHECK, COMMENT, ISSUE, FORGE_NOTES))}

@@ -183,13 +183,14 @@ class Scene:
 
 
 @contextmanager
-def play(folder: Path, clock: FakeClock, repos: tuple[str, ...] = (REPO,), **settings: Any) -> Iterator[Scene]:
+def play(
+    folder: Path, clock: FakeClock, permissions: Mapping[str, str] | None = None, **settings: Any
+) -> Iterator[Scene]:
     """A scene of its own; at its end GitHub must have had nothing to complain about."""
     with FakeGitHub(folder / "github") as github:
-        app = github.make_app()
-        for name in repos:
-            github.create_repo(name, files={"README.md": "vision"})
-        installation = github.install(app, "acme", list(repos))
+        app = github.make_app(permissions=permissions)
+        github.create_repo(REPO, files={"README.md": "vision"})
+        installation = github.install(app, "acme", [REPO])
         given: dict[str, Any] = {
             "data": folder / "data", "admin_token": "admin-token-for-tests", "url": URL, "github_app_id": app.id,
             "github_private_key": app.pem, "github_webhook_secret": app.webhook_secret,

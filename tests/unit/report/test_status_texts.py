@@ -12,6 +12,7 @@ from dstack.server.gateways.forge import StatusState, StatusWrite
 from dstack.server.models import Artifact, NotNeeded, Run
 from dstack.server.models.run_facts import CommitFacts, RunFacts, TagFacts
 from dstack.server.report.status import statuses_of
+from dstack.server.report.words import number
 from dstack.wire.states import JobState, Reason, Trigger, Verdict
 
 SHA = "abc1234" + "0" * 33
@@ -196,3 +197,11 @@ def test_whatever_a_job_says_stays_one_line_of_140_characters(message: str) -> N
     for state, reason in (("failed", Reason.EXIT_CODE), ("stopped", Reason.CANCELED_BY), ("skipped", None)):
         _, text = one(run(state, reason=reason, message=message))
         assert 0 < len(text) <= 140 and text.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(12_340.4, "12340"), (999_999.6, "1000000"), (-1200.25, "-1200"), (0.5, "0.5"), (99.996, "100"), (3, "3")],
+)  # fmt: skip
+def test_numbers_keep_their_zeros(value: float, text: str) -> None:
+    assert number(value) == text

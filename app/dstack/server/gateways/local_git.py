@@ -231,13 +231,13 @@ class LocalGit:
             if not present:
                 return
             known = {sha: text for sha, text in notes.items() if sha in present}
-            stream = notes_import(NOTES_REF, known, grows=self._has_notes(repo_id))
+            stream = notes_import(NOTES_REF, known, grows=self.has_notes(repo_id))
             argv = ["fast-import", "--quiet", "--date-format=now", "--done"]
             self._git(repo_id, argv, stdin=stream, more=(("fastimport.unpackLimit", "1000"),))
 
     def read_notes(self, repo_id: str) -> dict[str, str]:
         """All notes: commit -> text."""
-        if not self._has_notes(repo_id):
+        if not self.has_notes(repo_id):
             return {}
         rows = self._git(repo_id, ["ls-tree", "-r", "-z", NOTES_REF]).decode().split("\0")
         blobs = [
@@ -327,7 +327,7 @@ class LocalGit:
         argv = ["show-ref", "--verify", "--quiet", "--", ref]
         return git_result(argv, cwd=self._open(repo_id), env=self._environment(repo_id))[0] == 0
 
-    def _has_notes(self, repo_id: str) -> bool:
+    def has_notes(self, repo_id: str) -> bool:
         return self._ref_exists(repo_id, NOTES_REF)
 
 

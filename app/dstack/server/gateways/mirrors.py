@@ -20,7 +20,8 @@ from urllib.parse import urlsplit
 
 from dstack.errors import ForgeDown, GitFailed, Invalid, TooLarge
 from dstack.git.names import check_ref, check_sha, check_url
-from dstack.server.gateways.local_git import NOTES_REF, LocalGit
+from dstack.git.pushes import NOTES_REF
+from dstack.server.gateways.local_git import LocalGit
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ class Mirrors:
     def push_notes(self, repo_id: str, address: str, token: str) -> None:
         """Our notes replace those there; nothing else is sent. Raises GitFailed, and ForgeDown."""
         ref = f"+{NOTES_REF}:{NOTES_REF}"
-        watch = _Watch(self._git.path(repo_id) / "objects" / "pack", self._max_bytes, self._timeout_s, address)
+        watch = FetchWatch(self._git.path(repo_id) / "objects" / "pack", self._max_bytes, self._timeout_s, address)
         with _told(address, token, "pushed to"):
             self._git.transfer(
                 repo_id,

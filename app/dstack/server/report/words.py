@@ -77,7 +77,8 @@ def number(value: float) -> str:
     if value == int(value) and abs(value) < 1e6:
         return str(int(value))
     if 1e-4 <= abs(value) < 1e6:
-        return f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}".rstrip("0").rstrip(".")
+        text = f"{value:.{max(0, 3 - math.floor(math.log10(abs(value))))}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
     return f"{value:.3g}"
 
 

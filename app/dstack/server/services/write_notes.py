@@ -10,7 +10,7 @@ from sqlmodel import Session
 
 from dstack.git.notes import render_all
 from dstack.server.models import OutboxMark, Run
-from dstack.server.store.outbox import NOTES, clear_mark, marks_due, postpone_mark
+from dstack.server.store.outbox import NOTES, clear_mark, mark_pushed_notes_outdated, marks_due, postpone_mark
 from dstack.server.store.runs import runs_of_noted_commit
 from dstack.server.store.views import view_runs
 from dstack.server.wiring import Wiring
@@ -36,6 +36,8 @@ def write_notes(wiring: Wiring) -> int:
             wiring.db.write(partial(_postpone, marks=mine, until=now + _RETRY_S, problem=str(error)[:500]))
             continue
         wiring.db.write(partial(_clear, marks=mine))
+        if wiring.settings.github_notes:
+            wiring.db.write(partial(mark_pushed_notes_outdated, repo_id=int(repo_id), now=now))
     return len(marks)
 
 

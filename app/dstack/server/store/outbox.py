@@ -32,6 +32,13 @@ def mark_note_outdated(session: Session, run: Run, now: float) -> None:
     mark_outdated(session, NOTES, f"{run.repo_id}:{run.noted_sha}", now)
 
 
+def mark_pushed_notes_outdated(session: Session, repo_id: int, now: float) -> None:
+    """The forge has older notes than this server."""
+    repo = session.get(Repo, repo_id)
+    if repo is not None and repo.is_mirror:
+        mark_outdated(session, FORGE_NOTES, f"{repo_id}:", now)
+
+
 def mark_unjudged(session: Session, run: Run, now: float) -> None:
     """What this run is compared with must be found, and its gate judged."""
     mark_outdated(session, VERDICT, f"{run.repo_id}:{run.id}", now)
