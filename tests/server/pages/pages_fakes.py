@@ -47,13 +47,16 @@ class FakeViews:
             state = run.state not in FINAL_STATES
         named = all(
             not getattr(wanted, key) or getattr(wanted, key) == getattr(run, key)
-            for key in ("repo", "workflow", "branch")
+            for key in ("repo", "workflow", "branch", "trigger")
         )
+        named = named and wanted.pr in ("", str(run.pull_request))
         return state and named and run.name not in self.hidden
 
     def choices(self, viewer: str) -> Choices:
         runs = [data.row.run for data in self.runs]
-        return Choices(*(sorted({getattr(run, key) for run in runs}) for key in ("repo", "workflow", "branch")))
+        return Choices(
+            *(sorted({getattr(run, key) for run in runs}) for key in ("repo", "workflow", "branch", "trigger"))
+        )
 
     def get_run(self, viewer: str, name: str) -> RunData | None:
         return next((data for data in self.runs if data.row.run.name == name and name not in self.hidden), None)
@@ -96,8 +99,8 @@ class FakeActions:
             raise Conflict("final-run-1 has ended already.", "Nothing was changed.")
         self.done.append(("stop", viewer, name, str(group)))
 
-    def approve_run(self, viewer: str, name: str) -> None:
-        self.done.append(("approve", viewer, name))
+    def approve_run(self, viewer: str, name: str, *, budget: str) -> None:
+        self.done.append(("approve", viewer, name, budget))
 
     def restart_run(self, viewer: str, name: str) -> str:
         if name == "no-such-run":

@@ -234,15 +234,16 @@ def test_stopping_and_restarting_take_a_form_of_this_session(site) -> None:
 
 def test_a_held_run_has_a_button_for_its_approval(site) -> None:
     why = "waits for approval of 0123456: `/dstack approve 0123456` by someone with write access"
-    held = a_page(a_run(state="waiting", reason=why, pull_request=7), is_held=True)
+    held = a_page(a_run(state="waiting", reason=why, pull_request=7))
+    held = replace(held, row=replace(held.row, is_held=True))
     site.views.runs[:] = [held]
     page = site.get("/runs/brave-otter-17").text
-    assert "<code>/dstack approve 0123456</code>" in page and "Let the runs of #7 begin" in page
-    done = site.post("/runs/brave-otter-17/approve", {"csrf": CSRF})
+    assert "<code>/dstack approve 0123456</code>" in page and "It waits for approval of" in page
+    done = site.post("/runs/brave-otter-17/approve", {"csrf": CSRF, "budget": " 4gpu-h "})
     assert (done.status_code, done.headers["location"]) == (303, "/runs/brave-otter-17")
-    assert site.actions.done == [("approve", "ada", "brave-otter-17")]
+    assert site.actions.done == [("approve", "ada", "brave-otter-17", "4gpu-h")]
     assert site.post("/runs/brave-otter-17/approve", {"csrf": "other"}).status_code == 403
-    site.views.runs[:] = [replace(held, is_held=False)]
+    site.views.runs[:] = [replace(held, row=replace(held.row, is_held=False))]
     assert "/approve" not in site.get("/runs/brave-otter-17").text
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlmodel import Session, col, select
 
-from dstack.server.models import Run
+from dstack.server.models import ForgeReport, Run
+from dstack.server.store.outbox import CHECK, COMMENT, ISSUE, NOTIFY, STATUS
+from dstack.wire.states import Trigger
 
 
 def workflows_seen(session: Session) -> list[str]:
@@ -13,6 +17,10 @@ def workflows_seen(session: Session) -> list[str]:
 
 def branches_seen(session: Session) -> list[str]:
     return sorted(branch for branch in session.exec(select(Run.branch).distinct()).all() if branch)
+
+
+def triggers_seen(session: Session) -> list[str]:
+    return sorted(Trigger(trigger).value for trigger in session.exec(select(Run.trigger).distinct()).all())
 
 
 def newest_run(session: Session, repo_id: int, workflow: str, branch: str) -> Run | None:
@@ -24,3 +32,18 @@ def newest_run(session: Session, repo_id: int, workflow: str, branch: str) -> Ru
 
 def restarts_of(session: Session, name: str) -> list[str]:
     return list(session.exec(select(Run.name).where(Run.restarted_from == name).order_by(col(Run.id))).all())
+
+
+def refused_about(session: Session, run: Run) -> Sequence[ForgeReport]:
+    """What the forge did not take of a run, its commit, its pull request, or its workflow's failures."""
+    report, mine = ForgeReport, str(run.id)
+    about = (
+        ((report.kind == STATUS) & (report.target >= f"{run.sha}:") & (report.target < f"{run.sha};"))
+        | ((report.kind == STATUS) & (report.target == run.sha))
+        | ((report.kind == CHECK) & (report.target == mine))
+        | ((report.kind == NOTIFY) & (report.target == mine))
+        | ((report.kind == ISSUE) & (report.target == run.workflow))
+        | ((report.kind == COMMENT) & (report.target == str(run.pull_request)))
+    )
+    query = select(report).where(report.repo_id == run.repo_id, report.problem != "", about)
+    return session.exec(query.order_by(col(report.kind), col(report.target)).limit(20)).all()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, func, select
 
 from dstack.server.models import Group, Run, RunInput, RunNeed
-from dstack.wire.states import FINAL_STATES, JobState
+from dstack.wire.states import FINAL_STATES, JobState, Trigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,8 @@ class RunFilter:
     state: str = ""
     active: bool = False  # only those that have not ended
     sha: str = ""
+    trigger: str = ""
+    pull_request: int | None = None
     before: int | None = None
 
 
@@ -58,6 +60,10 @@ def list_runs(session: Session, want: RunFilter, limit: int) -> Sequence[Run]:
         query = query.where(col(Run.state).not_in(FINAL_STATES))
     if want.sha:
         query = query.where(Run.sha == want.sha)
+    if want.trigger:
+        query = query.where(Run.trigger == Trigger(want.trigger))
+    if want.pull_request is not None:
+        query = query.where(Run.pull_request == want.pull_request)
     if want.before is not None:
         query = query.where(col(Run.id) < want.before)
     return session.exec(query).all()

@@ -10,17 +10,22 @@ from starlette.requests import Request
 
 from dstack.errors import Malformed, NotFound
 from dstack.server.web.render.models import AttemptData, RunData, RunFilter, RunRow
-from dstack.wire.states import JobState
+from dstack.wire.states import JobState, Trigger
 
 STATES: Final = ("", "active", *(state.value for state in JobState))
-_FILTERS: Final = ("repo", "workflow", "branch", "state")
+TRIGGERS: Final = tuple(trigger.value for trigger in Trigger)
+_FILTERS: Final = ("repo", "workflow", "branch", "state", "trigger", "pr")
 
 
 def read_filter(request: Request) -> RunFilter:
-    """What the address narrows the list to. Raises Malformed for a state there is not."""
+    """What the address narrows the list to. Raises Malformed for a state, trigger or pull request there cannot be."""
     values = {name: request.query_params.get(name, "")[:300] for name in (*_FILTERS, "cursor")}
     if values["state"] not in STATES:
         raise Malformed("There is no such state.", "Known: " + ", ".join(filter(None, STATES)) + ".")
+    if values["trigger"] not in ("", *TRIGGERS):
+        raise Malformed("There is no such trigger.", "Known: " + ", ".join(TRIGGERS) + ".")
+    if values["pr"] and not _is_number(values["pr"]):
+        raise Malformed("There is no such pull request.", "`pr` is its number.")
     return RunFilter(**values)
 
 
@@ -68,6 +73,10 @@ def whole_number(request: Request, name: str) -> int | None:
     text = request.query_params.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and len(text) < 16):
+    if not _is_number(text):
         raise Malformed(f"`{name}` must be a whole number.")
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 16

@@ -61,8 +61,8 @@ class Actions(Protocol):
 
     def stop_run(self, viewer: str, name: str, *, group: bool) -> None: ...
 
-    def approve_run(self, viewer: str, name: str) -> None:
-        """Lets the runs of its pull request begin at its commit."""
+    def approve_run(self, viewer: str, name: str, *, budget: str) -> None:
+        """Lets the runs of its pull request begin at its commit; `budget` reads `4gpu-h`, empty: no limit."""
 
     def restart_run(self, viewer: str, name: str) -> str:
         """Starts it again; the new run's name."""

@@ -52,7 +52,17 @@ def make_environment(folder: Path) -> Environment:
     )
     for name in ("mark", "verdict_mark", "explain", "delta", "seconds_between"):
         environment.globals[name] = getattr(words, name)
-    for name in ("duration", "age", "clock", "size", "number", "short_sha", "short_digest", "with_code"):
+    for name in (
+        "duration",
+        "age",
+        "clock",
+        "size",
+        "number",
+        "short_sha",
+        "short_digest",
+        "with_code",
+        "trigger_words",
+    ):
         environment.filters[name] = getattr(words, name)
     environment.filters |= {"quoted": lambda text: quote(text, safe=""), "report": markdown.render_report}
     environment.globals |= {"line_chart": chart.line_chart, "chart_summary": chart.summary, "line_html": line_html}

@@ -3,55 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 
 from sqlmodel import Session
 
 from dstack.errors import DstackError, Malformed, NotFound
 from dstack.server.bus import log_topic, wait_for
-from dstack.server.models import Attempt, Run
+from dstack.server.decide.budget import parse_budget
 from dstack.server.services.approve_pull import approve_run
 from dstack.server.services.restart_run import restart_run
 from dstack.server.services.stop_run import stop_run
-from dstack.server.store.artifacts import artifacts_of_runs
-from dstack.server.store.attempts import attempt_by_id, attempts_of_jobs
-from dstack.server.store.jobs import job_by_id, jobs_of_run
-from dstack.server.store.metrics import metric_points
+from dstack.server.store.attempts import attempt_by_id
+from dstack.server.store.jobs import job_by_id
 from dstack.server.store.page_queries import (
     branches_seen,
     newest_run,
-    restarts_of,
     workflows_seen,
 )
-from dstack.server.store.repos import list_repos, repo_by_id, repo_by_name
+from dstack.server.store.repos import list_repos, repo_by_name
 from dstack.server.store.runners import list_runners
 from dstack.server.store.runs import RunFilter as StoreFilter
-from dstack.server.store.runs import inputs_of_run, list_runs, previous_successes, run_by_id, runs_by_id, runs_of_group
+from dstack.server.store.runs import list_runs, run_by_id
 from dstack.server.store.tags import list_tags
-from dstack.server.store.views import iso_or_none, view_artifact, view_runners, view_runs, view_tags
+from dstack.server.store.views import view_artifact, view_runners, view_tags
 from dstack.server.web.api.artifacts import find_artifact, read_manifest
 from dstack.server.web.api.runs import find_repo, find_run
 from dstack.server.web.page_ports import LogSize
+from dstack.server.web.page_run import attempt_data, run_data, run_rows
 from dstack.server.web.render.models import (
     ArtifactData,
     AttemptData,
     Choices,
-    InputData,
-    Neighbour,
-    Provenance,
     RunData,
     RunFilter,
     RunList,
-    RunRow,
-    Series,
 )
 from dstack.server.wiring import Wiring
 from dstack.wire.api import ArtifactFile, RunnerView, TagView
 from dstack.wire.states import JobState
 
 _PAGE = 25
-_POINTS = 5_000
 
 
 class StoreViews:
@@ -79,20 +71,24 @@ class StoreViews:
             branch=wanted.branch,
             state="" if active else wanted.state,
             active=active,
+            trigger=wanted.trigger,
+            pull_request=int(wanted.pr) if wanted.pr else None,
             before=int(wanted.cursor) if wanted.cursor else None,
         )
         found = list_runs(session, want, _PAGE + 1)
         more = str(found[_PAGE - 1].id) if len(found) > _PAGE else None
-        return RunList(_rows(session, list(found[:_PAGE])), more)
+        return RunList(run_rows(session, found[:_PAGE], self._wiring.settings.github_url), more)
 
     def choices(self, viewer: str) -> Choices:
         return self._db.read(
-            lambda s: Choices([r.full_name for r in list_repos(s)], workflows_seen(s), branches_seen(s))
+            lambda s: Choices(
+                [r.full_name for r in list_repos(s)], workflows_seen(s), branches_seen(s), triggers_seen(s)
+            )
         )
 
     def get_run(self, viewer: str, name: str) -> RunData | None:
         with suppress(NotFound):
-            return self._db.read(lambda s: _run_data(s, find_run(s, name)))
+            return self._db.read(lambda s: run_data(s, find_run(s, name), self._wiring.settings.github_url))
         return None
 
     def get_attempt(self, viewer: str, run: str, attempt_id: str) -> AttemptData | None:
@@ -101,7 +97,7 @@ class StoreViews:
             if attempt is None:
                 return None
             job = job_by_id(session, attempt.job_id)
-            return _attempt(attempt, job.name) if run_by_id(session, job.run_id).name == run else None
+            return attempt_data(attempt, job.name) if run_by_id(session, job.run_id).name == run else None
 
         return self._db.read(query)
 
@@ -162,83 +158,6 @@ class StoreViews:
             return ""
 
 
-def _rows(session: Session, runs: list[Run]) -> list[RunRow]:
-    return [
-        RunRow(view, run.subject, run.author, run.better, view.base_metrics if view.base_run else view.previous_metrics)
-        for run, view in zip(runs, view_runs(session, runs), strict=True)
-    ]
-
-
-def _run_data(session: Session, run: Run) -> RunData:
-    jobs = jobs_of_run(session, run.id or 0)
-    names = {job.id or 0: job.name for job in jobs}
-    attempts = attempts_of_jobs(session, list(names))
-    previous = previous_successes(session, [run]).get(run.id or 0)
-    group = view_runs(session, runs_of_group(session, run.group_id))
-    return RunData(
-        row=_rows(session, [run])[0],
-        attempts=[_attempt(attempt, names[attempt.job_id]) for attempt in attempts],
-        group=[Neighbour(view.name, view.workflow, view.state, view.needs) for view in group],
-        inputs=_inputs(session, run),
-        series=_series(session, attempts),
-        report=run.report,
-        previous_run=previous.name if previous else "",
-        provenance=Provenance(_facts(session, run, list(attempts))),
-        restarted_as=restarts_of(session, run.name),
-        is_held=run.is_held and not run.state.is_final,
-    )
-
-
-def _series(session: Session, attempts: Sequence[Attempt]) -> Series:
-    """Points of the newest attempt of each job; a job that was tried again tells its story anew."""
-    series: Series = {}
-    newest = {attempt.job_id: attempt.id for attempt in attempts}
-    for attempt_id in newest.values():
-        for name, step, value in metric_points(session, attempt_id, _POINTS):
-            series.setdefault(name, []).append((step, value))
-    return {name: sorted(points) for name, points in series.items()}
-
-
-def _inputs(session: Session, run: Run) -> list[InputData]:
-    wanted = inputs_of_run(session, run.id or 0)
-    sources = runs_by_id(session, [row.source_id for row in wanted])
-    stored = artifacts_of_runs(session, list(sources))
-    return [
-        InputData(a.path, row.tag or sources[row.source_id].workflow, sources[row.source_id].name, a.digest)
-        for row in wanted
-        for a in stored
-        if a.run_id == row.source_id
-    ]
-
-
-def _facts(session: Session, run: Run, attempts: list[Attempt]) -> list[tuple[str, str]]:
-    facts = [("Commit", run.sha), ("Started by", f"{run.created_by} ({run.trigger.value})")]
-    if run.parent_sha:
-        facts.insert(1, ("Working tree on top of", run.parent_sha))
-    if attempts:
-        facts.append(("Runner", attempts[-1].runner_name))
-        if attempts[-1].devices:
-            facts.append(("GPUs", ", ".join(attempts[-1].devices)))
-    facts.append(("Repository", repo_by_id(session, run.repo_id).full_name))
-    return facts
-
-
-def _attempt(attempt: Attempt, job: str) -> AttemptData:
-    return AttemptData(
-        id=attempt.id,
-        job=job,
-        number=attempt.number,
-        state=attempt.state.value,
-        reason=attempt.reason.value if attempt.reason else "",
-        message=attempt.message,
-        runner=attempt.runner_name,
-        exit_code=attempt.exit_code,
-        step=attempt.step,
-        started_at=iso_or_none(attempt.accepted_at),
-        finished_at=iso_or_none(attempt.finished_at),
-    )
-
-
 class StoreActions:
     """`page_ports.Actions`."""
 
@@ -249,9 +168,9 @@ class StoreActions:
         now = self._wiring.clock.now()
         self._wiring.db.write(lambda s: stop_run(s, find_run(s, name), group=group, by=viewer, now=now))
 
-    def approve_run(self, viewer: str, name: str) -> None:
-        now = self._wiring.clock.now()
-        self._wiring.db.write(lambda s: approve_run(s, find_run(s, name), by=viewer, gpu_seconds=None, now=now))
+    def approve_run(self, viewer: str, name: str, *, budget: str) -> None:
+        now, gpu_seconds = self._wiring.clock.now(), parse_budget(budget) if budget else None
+        self._wiring.db.write(lambda s: approve_run(s, find_run(s, name), by=viewer, gpu_seconds=gpu_seconds, now=now))
 
     def restart_run(self, viewer: str, name: str) -> str:
         wiring = self._wiring

@@ -145,7 +145,8 @@ class Pages:
 
     async def approve(self, request: Request) -> Response:
         name, fields = request.path_params["name"], await self._form(request)
-        await self._act(request, fields, lambda viewer: self._actions.approve_run(viewer, name))
+        budget = fields.get("budget", "").strip()
+        await self._act(request, fields, lambda viewer: self._actions.approve_run(viewer, name, budget=budget))
         return RedirectResponse(f"/runs/{quote(name, safe='')}", status_code=303)
 
     async def restart(self, request: Request) -> Response:

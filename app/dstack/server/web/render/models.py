@@ -18,19 +18,25 @@ class RunFilter:
     workflow: str = ""
     branch: str = ""
     state: str = ""
+    trigger: str = ""
+    pr: str = ""  # the number of a pull request
     cursor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class RunRow:
     """A run in a list. `previous` are the metrics it is compared with: of its base, else of the last succeeded run of
-    the same workflow before it."""
+    the same workflow before it. The addresses are of the forge, empty for a repo that is on none; `is_held`: it waits
+    until its commit is approved."""
 
     run: RunView
     subject: str = ""  # first line of the commit message
     author: str = ""
     better: str = "higher"  # which way the headline metric should go: `higher` or `lower`
     previous: dict[str, float] = field(default_factory=dict)
+    commit_url: str = ""
+    pull_url: str = ""
+    is_held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class Choices:
     repos: list[str] = field(default_factory=list)
     workflows: list[str] = field(default_factory=list)
     branches: list[str] = field(default_factory=list)
+    triggers: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +102,14 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """Something the forge did not take from us (`the commit status dstack/train`), and what it said."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class RunData:
     """Everything the page of one run shows. Attempts are listed in the order of jobs, oldest first."""
 
@@ -107,7 +122,9 @@ class RunData:
     previous_run: str = ""  # the run `row.previous` belongs to
     provenance: Provenance = field(default_factory=Provenance)
     restarted_as: list[str] = field(default_factory=list)
-    is_held: bool = False  # it waits until its commit is approved
+    pull_title: str = ""
+    scheduled_at: str | None = None  # the nominal time it was due
+    refused: list[Refusal] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ VERDICTS: Final[dict[str, Mark]] = {
     "passed": Mark("Gate passed", "good", "check"),
     "failed": Mark("Gate failed", "bad", "cross"),
     "within_noise": Mark("Within noise", "quiet", "skip"),
-    "no_base": Mark("No base to compare", "quiet", "skip"),
+    "no_base": Mark("First result", "quiet", "skip"),
 }
 
 
@@ -60,6 +60,14 @@ def mark(state: str) -> Mark:
 def verdict_mark(verdict: str) -> Mark:
     """How a gate's verdict looks."""
     return VERDICTS.get(verdict) or Mark(verdict.replace("_", " ").capitalize(), "quiet", "dot")
+
+
+_TRIGGERS: Final = {"pull_request": "pull request", "tag-moved": "tag moved", "manual": "by hand"}
+
+
+def trigger_words(trigger: str) -> str:
+    """Why a run exists, as people say it."""
+    return _TRIGGERS.get(trigger) or trigger.replace("_", " ")
 
 
 @dataclass(frozen=True, slots=True)
