@@ -42,7 +42,8 @@ def worded(word: str) -> tuple[RunData, RunData]:
     run = a_run(
         "hostile-run-1", repo=word, workflow=word, state="failed", reason="exit_code", branch=word,
         variables={word: word},
-        metrics={word: 0.5, "loss": 1.0}, headline=word, verdict="failed", verdict_why=word, base_run=word, gate=word, tags=[word],
+        metrics={word: 0.5, "loss": 1.0}, headline=word, verdict="failed", verdict_why=word, base_run=word, gate=word,
+        tags=[word],
         finished_at="2026-03-01T11:55:00Z",
         restarted_from="older-run-9", needs=["needed-run-2"], jobs=[job],
     )  # fmt: skip

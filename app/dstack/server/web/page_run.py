@@ -108,13 +108,8 @@ def _inputs(session: Session, run: Run) -> list[InputData]:
 
 
 def _facts(session: Session, run: Run, attempts: list[Attempt]) -> list[tuple[str, str]]:
-    facts = [
-        ("Commit", run.sha),
-        (
-            "Started by",
-            f"{run.created_by} ({trigger_words(run.trigger)})" if run.created_by else trigger_words(run.trigger),
-        ),
-    ]
+    why = trigger_words(run.trigger)
+    facts = [("Commit", run.sha), ("Started by", f"{run.created_by} ({why})" if run.created_by else why)]
     if run.parent_sha:
         facts.insert(1, ("Working tree on top of", run.parent_sha))
     if attempts:

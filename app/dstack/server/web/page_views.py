@@ -19,6 +19,7 @@ from dstack.server.store.jobs import job_by_id
 from dstack.server.store.page_queries import (
     branches_seen,
     newest_run,
+    triggers_seen,
     workflows_seen,
 )
 from dstack.server.store.repos import list_repos, repo_by_name
