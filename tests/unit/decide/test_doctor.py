@@ -91,6 +91,9 @@ def test_the_mode_is_chosen_by_what_arrived() -> None:
     assert better_mode(replace(WELL, arrived=0), OURS) == "poll"
     assert better_mode(replace(WELL, sent=2, arrived=0), OURS) == "webhook", "too few to tell"
     assert better_mode(WELL, replace(OURS, mode="poll")) == "poll", "a choice that works is left alone"
+    private = replace(OURS, public_url="http://10.0.0.5:3000")
+    assert better_mode(WELL, private) == "webhook", "an Enterprise server reaches a private network"
+    assert better_mode(replace(WELL, sent=0, arrived=0), private) == "poll"
 
 
 def test_the_manifest_asks_for_the_least() -> None:

@@ -81,10 +81,11 @@ def examine(app: AppSeen, ours: OurSide) -> list[Finding]:
 
 
 def better_mode(app: AppSeen, ours: OurSide) -> str:
-    """How events had best come in: by webhook where GitHub can reach the server, else by asking GitHub for them."""
-    if is_private(ours.public_url):
-        return "poll"
-    if ours.mode == "webhook" and app.sent >= 3 and app.arrived == 0:
+    """How events had best come in: by webhook where GitHub can reach the server, else by asking GitHub for them. What
+    arrived says more than an address: an Enterprise server reaches others of its private network."""
+    if app.arrived:
+        return ours.mode
+    if is_private(ours.public_url) or (ours.mode == "webhook" and app.sent >= 3):
         return "poll"
     return ours.mode
 
