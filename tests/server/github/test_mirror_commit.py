@@ -181,13 +181,29 @@ def test_a_fork_s_head_that_was_left_behind_is_still_the_one_asked_for(scene: Sc
     assert scene.wiring.git.has_commit(objects, head) and newer != head
 
 
-def test_a_fork_s_repository_that_lost_what_it_borrowed_is_made_anew(scene: Scene) -> None:
+def test_a_fork_s_repository_that_lost_what_it_borrowed_is_mended(scene: Scene) -> None:
+    """The base was replaced by another history, and collected here; runs of the fork's earlier head still go on."""
+    old = scene.fake.commit(scene.full, "main", {"base.txt": "old"})
     number, head = fork_pull(scene)
     objects = mirror_commit(scene.wiring, scene.repo, head, pull=scene.pull(number))
-    scene.wiring.git.remove(scene.repo_id)
+    scene.fake.commit(scene.full, "main", {"base.txt": "new"}, parent="")
+    mirror_heads(scene.wiring, scene.repo)
+    path, fork = scene.wiring.git.path(scene.repo_id), scene.wiring.git.path(objects)
+    subprocess.run(["git", "gc", "--quiet", "--prune=now"], cwd=path, env=plain(), check=True)
+    assert not scene.wiring.git.has_commit(scene.repo_id, old)
     newer = scene.fake.push(f"eve/{scene.repo.name}", "patch", {"train.py": "more\n"}, author="eve")
     assert mirror_commit(scene.wiring, scene.repo, newer, pull=scene.pull(number)) == objects
-    assert scene.wiring.git.read_files(objects, newer, ["train.py"]) == {"train.py": b"more\n"}
+    subprocess.run(
+        ["git", "rev-list", "--objects", head, newer], cwd=fork, env=plain(), check=True, capture_output=True
+    )
+
+
+def test_a_head_that_is_gone_costs_the_earlier_ones_nothing(scene: Scene) -> None:
+    number, head = fork_pull(scene)
+    objects = mirror_commit(scene.wiring, scene.repo, head, pull=scene.pull(number))
+    with pytest.raises(GitFailed):
+        mirror_commit(scene.wiring, scene.repo, "1" * 40, pull=scene.pull(number))
+    assert scene.wiring.git.has_commit(objects, head)
 
 
 def test_a_fork_that_is_gone_is_fetched_all_the_same(scene: Scene) -> None:

@@ -40,6 +40,13 @@ _TROUBLE = re.compile(
     re.IGNORECASE,
 )
 
+# What git says when objects are missing here.
+_TORN = re.compile(
+    r"(?:could not read|unable to (?:read|find)) [0-9a-f]{40}|did not receive expected|bad object|necessary objects|"
+    r"missing (?:blob|tree|commit)",
+    re.IGNORECASE,
+)
+
 
 class Mirrors:
     """`url` is the forge's address. Calls for one repository are for whoever holds `alone`."""
@@ -85,14 +92,14 @@ class Mirrors:
         """The same for a fork's: into a repository of its own, which borrows what the repo has. So nothing of a
         stranger's ever stands among the repo's objects, and all of it goes with one folder. The id of that one."""
         fork = fork_id(repo_id, number)
+        self._borrow(fork, repo_id)
         try:
-            self._borrow(fork, repo_id)
             self._fetch_head(fork, address, token, number, sha)
-        except GitFailed:
-            # What it borrowed may have been collected since (a forced push on the base): begin again.
-            self._git.remove(fork)
-            self._borrow(fork, repo_id)
-            self._fetch_head(fork, address, token, number, sha)
+        except GitFailed as error:
+            if not _TORN.search(error.message):
+                raise
+            # What it borrowed was collected since (a forced push on the base): its earlier commits need that too.
+            self._fetch_head(fork, address, token, number, sha, "--refetch")
         return fork
 
     def push_notes(self, repo_id: str, address: str, token: str) -> None:
@@ -111,11 +118,11 @@ class Mirrors:
         """The pull request and its runs are gone. Done when there was none."""
         self._git.remove(fork_id(repo_id, number))
 
-    def _fetch_head(self, repo_id: str, address: str, token: str, number: int, sha: str) -> None:
+    def _fetch_head(self, repo_id: str, address: str, token: str, number: int, sha: str, *options: str) -> None:
         ref = f"refs/pull/{int(number)}/head"
-        self._fetch(repo_id, address, token, (f"+{ref}:{ref}",))
+        self._fetch(repo_id, address, token, (f"+{ref}:{ref}",), *options)
         if not self._git.has_commit(repo_id, sha):
-            self.fetch_commit(repo_id, address, token, sha)
+            self._fetch(repo_id, address, token, (check_sha(sha),), *options)
 
     def _fetch(self, repo_id: str, address: str, token: str, refspecs: Sequence[str], *options: str) -> None:
         argv = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc"]

@@ -27,7 +27,7 @@ class Client:
     """HTTP to one GitHub. Without credentials it speaks as nobody, else as the App; other tokens go in the headers."""
 
     def __init__(self, api_url: str, timeout_s: float, credentials: AppCredentials | None = None) -> None:
-        self._timeout_s = timeout_s
+        self._timeout_s, self._signs = timeout_s, credentials is not None
         self._kept = MemCacheStrategy()  # the default is one for the whole process: an old key's JWT would stay in it
         auth: BaseAuthStrategy = UnauthAuthStrategy()
         if credentials is not None:
@@ -53,12 +53,12 @@ class Client:
             raw = found.raw_response
         except RequestFailed as error:
             raw = error.response.raw_response
-        except RuntimeError as error:
-            raise _failure(error) from None
         except RequestTimeout:
             raise ForgeDown(f"GitHub did not answer within {self._timeout_s:g} s", "it is tried again") from None
         except RequestError as error:
-            raise _failure(error.exc) from None
+            raise self._failure(error.exc) from None
+        except RuntimeError as error:
+            raise self._failure(error) from None
         return raw.status_code, {key.lower(): value for key, value in raw.headers.items()}, raw.content
 
     def forget(self) -> None:
@@ -67,6 +67,14 @@ class Client:
 
     def close(self) -> None:
         self._kit.close()
+
+    def _failure(self, error: Exception) -> ForgeDown | NotConnected:
+        """RuntimeError: the connection was closed under the call. What else comes out of one comes from signing it."""
+        if self._signs and not isinstance(error, httpx.HTTPError | RuntimeError):
+            hint = "store the .pem file GitHub gave you, with its first and last line"
+            return NotConnected("the App's private key cannot be read", hint)
+        words = (str(error) or type(error).__name__)[:200]
+        return ForgeDown(f"GitHub cannot be reached: {words}", "it is tried again")
 
 
 class _AppStrategy(AppAuthStrategy):
@@ -122,16 +130,3 @@ class _Kit(GitHub[Any]):
             self._is_closed = True
             if self._shared is not None and not self._calls:
                 self._shared.close()
-
-
-def _failure(error: Exception) -> ForgeDown | NotConnected:
-    if isinstance(error, httpx.HTTPError | RuntimeError):  # RuntimeError: the client was closed under the call
-        return ForgeDown(f"GitHub cannot be reached: {_words(error)}", "it is tried again")
-    # Whatever else comes out of a call comes from signing with the key.
-    return NotConnected(
-        "the App's private key cannot be read", "store the .pem file GitHub gave you, with its first and last line"
-    )
-
-
-def _words(error: Exception) -> str:
-    return (str(error) or type(error).__name__)[:200]
