@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "github doctor": ("github", "look at both sides of the connection to GitHub, and say what to mend"),
     "github disconnect": ("github", "forget the GitHub App"),
     "runners": ("runners", "list runners, or remove one"),
+    "deliveries": ("deliveries", "list the events that came in and what each did, or replay one"),
     "users": ("users", "list, add and remove users, and renew their tokens"),
     "server": ("server", "serve on this machine, with one runner beside it"),
     "server start": ("local_server", "start a server of your own in the background"),

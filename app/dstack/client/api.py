@@ -126,6 +126,14 @@ class Client:
     def delete_secret(self, repo: str, name: str) -> None:
         self._delete(f"/repos/{_repo(repo)}/secrets/{_part(name)}")
 
+    # deliveries
+    def deliveries(self, *, limit: int, **filters: str) -> Json:
+        """A page of them, newest first. `filters`: repo, state, cursor; empty ones do not count."""
+        return self._get("/deliveries", {"limit": str(limit), **filters})
+
+    def replay_delivery(self, delivery_id: str) -> Json:
+        return self._send("POST", f"/deliveries/{_part(delivery_id)}/replay", {})
+
     # runners, users, upkeep
     def runners(self) -> list[Json]:
         return self._list("/runners")

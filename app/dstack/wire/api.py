@@ -205,6 +205,31 @@ class RunnerView:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliveryView:
+    """An event that came in, and what came of it: the `runs` it made, and `reason`. `state` is received, processed,
+    ignored or failed; `event` is the forge's word for it (`pull_request.opened`), or our own."""
+
+    id: int
+    event: str
+    repo: str
+    sender: str
+    state: str
+    reason: str
+    received_at: str
+    processed_at: str | None
+    runs: list[str] = field(default_factory=list)
+    guid: str = ""
+    tries: int = 0
+    replay_of: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPage:
+    deliveries: list[DeliveryView]
+    next: str | None = None  # cursor of the next page
+
+
+@dataclass(frozen=True, slots=True)
 class UserRequest:
     name: str
     role: str = "member"
