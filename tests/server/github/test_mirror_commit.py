@@ -13,7 +13,8 @@ import pytest
 from fake_github import FakeGitHub
 from github_scene import Scene
 
-from dstack.errors import ForgeDown, ForgeFailed, GitFailed, Invalid, NotConnected, TooLarge
+from dstack.errors import ForgeDown, ForgeFailed, GitFailed, Invalid, NotConnected, TooLarge, Unavailable
+from dstack.server.gateways.local_git import LocalGit
 from dstack.server.gateways.mirrors import LOOK_S, FetchWatch, Mirrors, fork_id
 from dstack.server.models import Repo
 from dstack.server.services.mirror_commit import mirror_commit, mirror_heads
@@ -310,6 +311,24 @@ def test_what_comes_in_is_measured_and_taken_away(tmp_path: Path) -> None:
     watch.clear_up()
     left = {path.name for path in tmp_path.iterdir()}
     assert "tmp_pack_before" in left and "tmp_pack_2" not in left
+
+
+def test_a_full_disk_is_no_fault_of_the_repository(tmp_path: Path, scene: Scene) -> None:
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("mounting a small filesystem needs root")
+    try:
+        scene.fake.commit(scene.full, "main", {"big.bin": os.urandom(3_000_000)})
+        git = LocalGit(folder)
+        git.create("r1")
+        address, token = scene.wiring.forge.clone_address(scene.place)
+        with pytest.raises(Unavailable):
+            Mirrors(git, scene.fake.url).fetch_branches("r1", address, token)
+        assert git.heads("r1") == {}
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def test_many_packs_are_made_one(scene: Scene) -> None:

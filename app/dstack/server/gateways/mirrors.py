@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dstack.errors import ForgeDown, GitFailed, Invalid, TooLarge
+from dstack.errors import ForgeDown, GitFailed, Invalid, TooLarge, Unavailable
 from dstack.git.names import check_ref, check_sha, check_url
 from dstack.git.pushes import NOTES_REF
 from dstack.server.gateways.local_git import LocalGit
@@ -220,6 +220,8 @@ def _told(address: str, token: str, what: str = "fetched from") -> Iterator[None
         yield
     except GitFailed as error:
         said = error.message.replace(token, "...") if token else error.message
+        if "no space left" in said.lower():
+            raise Unavailable("the disk is full", "free some space; nothing was changed") from None
         if _TROUBLE.search(said):
             raise ForgeDown(f"{address} cannot be {what}: {said}", "it is tried again") from None
         raise GitFailed(f"{address} cannot be {what}: {said}", _hint(said)) from None
