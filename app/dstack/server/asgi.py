@@ -20,6 +20,7 @@ from dstack.server.services.hold_lease import grant_fresh_terms
 from dstack.server.timers import start_timers
 from dstack.server.web import runner_api, runner_content
 from dstack.server.web.api import OPERATIONS
+from dstack.server.web.delivery_pages import DeliveryPages
 from dstack.server.web.git_access import GitDoor
 from dstack.server.web.git_remote import GitLimits, GitRemote
 from dstack.server.web.github_pages import GithubPages
@@ -107,6 +108,7 @@ def _routes(wiring: Wiring, remote: GitRemote) -> list[BaseRoute]:
         Mount("/api", Router(redirect_slashes=False, default=_no_operation(api))),
         Mount("/git", remote),
         *pages.routes(),
+        *DeliveryPages(wiring, pages.shell).routes(),
         *GithubPages(wiring, pages.shell).routes(),
         Route("/{path:path}", pages.shell.edge(no_page)),
     ]

@@ -163,6 +163,21 @@ class Shell:
         html = await to_thread.run_sync(work)
         return HTMLResponse(html, headers={"cache-control": "no-store"})
 
+    async def posted(self, request: Request) -> dict[str, str]:
+        """The fields of a form that came from a page of ours. Raises NotAllowed, Malformed or TooLarge."""
+        self.check_origin(request)
+        return await read_form(request)
+
+    async def act(self, request: Request, fields: dict[str, str], action: Callable[[str], object]) -> object:
+        """Runs what a button asks for, for a signed-in user whose form carries the session's token."""
+
+        def work() -> object:
+            viewer = self.viewer(request)
+            self.guard.check_csrf(request, fields.get("csrf", ""))
+            return action(viewer)
+
+        return await to_thread.run_sync(work)
+
     def edge(self, handler: Handler) -> Handler:
         """A handler whose errors become pages, and whose anonymous callers are sent to sign in first."""
 

@@ -22,7 +22,7 @@ from dstack.server.web.log_stream import EventStream, log_events, raw_log, start
 from dstack.server.web.log_window import LineIndexes, LogWindow, read_window
 from dstack.server.web.page_choices import choose_attempt, filter_query, in_groups, read_filter, whole_number
 from dstack.server.web.page_ports import Actions, Guard, Logs, Views
-from dstack.server.web.page_shell import Shell, read_form, template_folder
+from dstack.server.web.page_shell import Shell, template_folder
 from dstack.server.web.render.badge import badge
 from dstack.server.web.render.models import ArtifactData, AttemptData, RunData
 from dstack.server.web.security_headers import download_headers
@@ -138,20 +138,20 @@ class Pages:
         return await to_thread.run_sync(work)
 
     async def stop(self, request: Request) -> Response:
-        name, fields = request.path_params["name"], await self._form(request)
+        name, fields = request.path_params["name"], await self.shell.posted(request)
         group = fields.get("group") == "1"
-        await self._act(request, fields, lambda viewer: self._actions.stop_run(viewer, name, group=group))
+        await self.shell.act(request, fields, lambda viewer: self._actions.stop_run(viewer, name, group=group))
         return RedirectResponse(f"/runs/{quote(name, safe='')}", status_code=303)
 
     async def approve(self, request: Request) -> Response:
-        name, fields = request.path_params["name"], await self._form(request)
+        name, fields = request.path_params["name"], await self.shell.posted(request)
         budget = fields.get("budget", "").strip()
-        await self._act(request, fields, lambda viewer: self._actions.approve_run(viewer, name, budget=budget))
+        await self.shell.act(request, fields, lambda viewer: self._actions.approve_run(viewer, name, budget=budget))
         return RedirectResponse(f"/runs/{quote(name, safe='')}", status_code=303)
 
     async def restart(self, request: Request) -> Response:
-        name, fields = request.path_params["name"], await self._form(request)
-        new = await self._act(request, fields, lambda viewer: self._actions.restart_run(viewer, name))
+        name, fields = request.path_params["name"], await self.shell.posted(request)
+        new = await self.shell.act(request, fields, lambda viewer: self._actions.restart_run(viewer, name))
         return RedirectResponse(f"/runs/{quote(str(new), safe='')}", status_code=303)
 
     async def artifact(self, request: Request) -> Response:
@@ -234,17 +234,3 @@ class Pages:
             ended=size.ended,
         )  # fmt: skip
         return window, size.ended
-
-    async def _form(self, request: Request) -> dict[str, str]:
-        self.shell.check_origin(request)
-        return await read_form(request)
-
-    async def _act(self, request: Request, fields: dict[str, str], action: Callable[[str], object]) -> object:
-        """Runs what a button asks for, for a signed-in user whose form carries the session's token."""
-
-        def work() -> object:
-            viewer = self.shell.viewer(request)
-            self.shell.guard.check_csrf(request, fields.get("csrf", ""))
-            return action(viewer)
-
-        return await to_thread.run_sync(work)

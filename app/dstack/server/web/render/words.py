@@ -38,6 +38,9 @@ MARKS: Final[dict[str, Mark]] = {
     "skipped": Mark("Skipped", "quiet", "skip"),
     "lost": Mark("Lost", "bad", "cross"),
     "preempted": Mark("Preempted", "quiet", "stop"),
+    "received": Mark("Received", "wait", "clock"),
+    "processed": Mark("Processed", "good", "check"),
+    "ignored": Mark("Ignored", "quiet", "skip"),
     "online": Mark("Online", "good", "dot"),
     "draining": Mark("Draining", "wait", "dot"),
     "offline": Mark("Offline", "quiet", "dot"),
@@ -53,7 +56,7 @@ VERDICTS: Final[dict[str, Mark]] = {
 
 
 def mark(state: str) -> Mark:
-    """How a state of a run, job, attempt or runner looks; one from a newer server still shows its own word."""
+    """How a state of a run, job, attempt, delivery or runner looks; one of a newer server shows its own word."""
     return MARKS.get(state) or Mark(state.replace("_", " ").capitalize() or "Unknown", "quiet", "dot")
 
 
