@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from sqlmodel import Session
 
 from dstack.git.names import check_repo_name
+from dstack.server.bus import OUTBOX
 from dstack.server.models import Repo
 from dstack.server.models.repo import GITHUB
+from dstack.server.store.database import wake
 from dstack.server.store.github import repo_by_forge_id
+from dstack.server.store.reports import unpark
 from dstack.server.store.repos import repo_by_name
 
 
@@ -45,11 +48,15 @@ def adopt_repo(
     elif repo.full_name != full_name:
         why = f"{repo.full_name} is called {full_name} now"
     _make_room(session, repo, owner, name)
+    is_reached_anew = repo.installation_id != installation_id
     repo.forge, repo.forge_id, repo.owner, repo.name = GITHUB, forge_id, owner, name
     repo.installation_id, repo.is_private, repo.problem = installation_id, is_private, ""
     repo.default_branch = default_branch or repo.default_branch
     session.add(repo)
     session.flush()
+    if is_reached_anew:
+        unpark(session, [repo.id or 0], now)
+        wake(session, OUTBOX)  # what is to be told there had nobody to tell it
     return Adopted(repo, why)
 
 
