@@ -22,10 +22,13 @@ OWED = "SELECT kind, target, problem FROM outbox WHERE kind NOT IN ('notes', 'no
 class OnGitHub:
     """One repository on the fake, known to the server through its App; a runner takes the jobs."""
 
-    def __init__(self, root: Path, files: Mapping[str, str], repo: str = REPO, **env: str) -> None:
+    def __init__(
+        self, root: Path, files: Mapping[str, str], repo: str = REPO, permissions: Mapping[str, str] | None = None,
+        **env: str,
+    ) -> None:  # fmt: skip
         self.fake = FakeGitHub(root / "github")
         self.repo = repo
-        self.app = self.fake.make_app("dstack")
+        self.app = self.fake.make_app("dstack", permissions=permissions)
         self.first = self.fake.head(self.fake.create_repo(repo, files={"train.py": "print(1)\n", **files}))
         for login, permission in ((WRITER, "write"), (READER, "read"), (STRANGER, "none")):
             self.fake.set_permission(repo, login, permission)
@@ -184,9 +187,9 @@ def until_told(condition: Callable[[], Any], within_s: float, what: Callable[[],
 
 
 @contextmanager
-def on_github(root: Path, files: Mapping[str, str], **env: str) -> Iterator[OnGitHub]:
+def on_github(root: Path, files: Mapping[str, str], **more: Any) -> Iterator[OnGitHub]:
     """Started, and nothing of it left at the end."""
-    made = OnGitHub(root, files, **env)
+    made = OnGitHub(root, files, **more)
     try:
         yield made.start()
     except BaseException:
