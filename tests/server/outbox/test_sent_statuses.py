@@ -10,6 +10,7 @@ from dstack.server.models import ForgeReport, NotNeeded
 from dstack.server.services.send_statuses import send
 from dstack.server.store.outbox import STATUS, mark_outdated
 from dstack.server.store.reports import note_sent
+from dstack.server.store.run_facts import facts_of_commit
 from dstack.server.store.runs import run_by_name
 from dstack.server.transitions.tags import move_tag
 from dstack.wire.states import Trigger, Verdict
@@ -87,6 +88,20 @@ def test_tags_are_told_where_they_are_and_where_they_were(scene: Scene) -> None:
     scene.idle()
     assert scene.statuses()["dstack/tag/train:best"] == ("success", f"moved to {other_sha[:7]}")
     assert scene.statuses(other_sha)["dstack/tag/train:best"] == ("success", f"on {new}")
+
+
+def test_of_many_runs_of_a_commit_the_newest_of_each_kind_are_told(scene: Scene) -> None:
+    for _ in range(30):
+        nightly = scene.run(trigger=Trigger.SCHEDULE, is_clean=False)
+        scene.begin(nightly)
+        scene.end(nightly)
+    last = scene.run(trigger=Trigger.SCHEDULE, is_clean=False)
+    scene.begin(last)
+    scene.fail(last)
+    commit = scene.wiring.db.read(lambda s: facts_of_commit(s, 1, scene.sha))
+    assert [facts.run.name for facts in commit.runs] == [nightly, last]
+    scene.idle()
+    assert {c: state for c, (state, _) in scene.statuses().items()} == {"dstack/train (schedule)": "failure"}
 
 
 def test_a_workflow_that_is_not_needed_does_not_hang(scene: Scene) -> None:

@@ -56,7 +56,7 @@ def _send_commit(wiring: Wiring, repo: Repo, sha: str) -> Writes:
     commit = wiring.db.read(lambda s: facts_of_commit(s, repo.id or 0, sha))
     details = {facts.run.name: _detail(wiring, facts) for facts in commit.runs}
     check = check_of_commit(commit, details, wiring.settings.public_url, wiring.clock.now())
-    began = min(facts.run.created_at for facts in commit.runs)
+    began = min((facts.run.created_at for facts in commit.runs), default=wiring.clock.now())
     return (yield from _keep(wiring, repo, f"commit:{sha}", check, began))
 
 

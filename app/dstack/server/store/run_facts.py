@@ -17,14 +17,23 @@ from dstack.wire.states import JobState
 
 
 def facts_of_commit(session: Session, repo_id: int, sha: str) -> CommitFacts:
-    """Runs of working trees are not of the commit they were based on, and nobody's."""
-    runs = session.exec(
-        select(Run).where(Run.repo_id == repo_id, Run.sha == sha, Run.parent_sha == "").order_by(col(Run.id))
-    ).all()
+    """Of its runs those that something is told of: the newest of a kind, and the newest that succeeded. Runs of working
+    trees are not of the commit they were based on, and nobody's."""
+    mine = (Run.repo_id == repo_id, Run.sha == sha, Run.parent_sha == "")
+    newest = select(func.max(Run.id)).where(*mine).group_by(col(Run.workflow), col(Run.is_clean), col(Run.trigger))
+    succeeded = (
+        select(func.max(Run.id))
+        .where(*mine, Run.state == JobState.SUCCEEDED)
+        .group_by(col(Run.workflow), col(Run.is_clean))
+    )
+    telling = sorted({run_id or 0 for run_id in (*session.exec(newest), *session.exec(succeeded))})
+    ids = [run_id or 0 for run_id in session.exec(select(Run.id).where(*mine)).all()]
+    runs = runs_by_id(session, telling)
     not_needed = session.exec(
         select(NotNeeded).where(NotNeeded.repo_id == repo_id, NotNeeded.sha == sha).order_by(col(NotNeeded.workflow))
     ).all()
-    return CommitFacts(sha, facts_of_runs(session, runs), not_needed, _tags(session, repo_id, runs))
+    facts = facts_of_runs(session, [runs[run_id] for run_id in telling])
+    return CommitFacts(sha, facts, not_needed, _tags(session, repo_id, ids))
 
 
 def facts_of_runs(session: Session, runs: Sequence[Run]) -> list[RunFacts]:
@@ -83,9 +92,8 @@ def newest_metrics(session: Session, attempt_ids: Sequence[str]) -> dict[str, fl
     return dict(rows)
 
 
-def _tags(session: Session, repo_id: int, runs: Sequence[Run]) -> list[TagFacts]:
+def _tags(session: Session, repo_id: int, ids: Sequence[int]) -> list[TagFacts]:
     """Where the tags that were ever moved to one of these runs stand now."""
-    ids = [run.id or 0 for run in runs]
     if not ids:
         return []
     moved = session.exec(
