@@ -15,7 +15,7 @@ from dstack.server.store.github import mirrored_repos, stored_app
 from dstack.server.web.access import Audience, user_name
 from dstack.server.web.operation import Call, Operations
 from dstack.server.wiring import Wiring
-from dstack.wire.api import DoctorRequest, DoctorView, FindingView, GithubAppRequest, GithubAppStart, GithubView
+from dstack.wire.github import DoctorRequest, DoctorView, FindingView, GithubAppRequest, GithubAppStart, GithubView
 
 operations = Operations()
 _MODES = ("", "webhook", "poll")  # empty: whichever fits the server's address
