@@ -18,6 +18,7 @@ from dstack.server.wiring import Wiring
 log = logging.getLogger(__name__)
 _AT_ONCE = 4  # a handler is mostly git; more of them would only stand in one another's way
 _FROM_FORGE = 4  # and those that ask a forge: one that does not answer keeps no push to our own remote waiting
+_ASKS_FORGE = ("github", "found-")
 _AGAIN_S = 1.0
 _AGAIN_AT_FORGE_S = (5.0, 60.0)  # first, and at most
 _RECHECK_S = 30.0
@@ -34,7 +35,7 @@ async def handle_deliveries(wiring: Wiring) -> None:
             delay = 0.0
             try:
                 while (delivery := await wiring.db.read_async(partial(next_delivery, repo_id=repo_id))) is not None:
-                    async with forge if delivery.kind == "github" else own:
+                    async with forge if delivery.kind.startswith(_ASKS_FORGE) else own:
                         delay = await _handle_safely(wiring, delivery, delay)
                     if delay:
                         await asyncio.sleep(delay)

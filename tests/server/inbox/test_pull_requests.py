@@ -101,11 +101,49 @@ def test_a_closed_one_stops_what_has_not_started_and_goes_on_when_reopened(scene
     assert scene.last("pull_request.closed").reason == f"#{number} was closed; 1 run was stopped"
     scene.fake.reopen(REPO, number)
     scene.settle()
-    again = [run for run in scene.runs(sha) if run.workflow == "check"][-1]
-    assert again.restarted_from == run.name and again.state is JobState.QUEUED
+    stopped, again = [run for run in scene.runs(sha) if run.workflow == "check"]
+    assert stopped.id == run.id and again.state is JobState.QUEUED and again.is_clean
     scene.fake.reopen(REPO, number)
     scene.settle()
     assert len([run for run in scene.runs(sha) if run.workflow == "check"]) == 2
+
+
+def test_what_needed_a_stopped_run_is_made_anew_with_it(tmp_path: Path) -> None:
+    text = workflows(prepare="manual", train="pull_request")[FILE]
+    needing = {FILE: text.replace("name: train,", "name: train, depends-on: [prepare],")}
+    with joined(tmp_path, needing) as scene:
+        sha = scene.fake.push(REPO, "topic", {"a": "1"})
+        number = scene.fake.open_pull(REPO, "topic")
+        scene.settle()
+        scene.fake.close_pull(REPO, number)
+        scene.settle()
+        assert {run.state for run in scene.runs(sha)} == {JobState.STOPPED}
+        scene.fake.reopen(REPO, number)
+        scene.settle()
+        again = {run.workflow: run for run in scene.runs(sha)}
+        assert (again["prepare"].state, again["train"].state) == (JobState.QUEUED, JobState.WAITING)
+        assert again["prepare"].group_id == again["train"].group_id
+
+
+def test_closing_stops_what_runs_only_where_the_workflow_says_so(tmp_path: Path) -> None:
+    """A training of days is not thrown away because its pull request was merged."""
+    one = "  - {name: %s, provider: bash, commands: ['true'], on: pull_request%s}\n"
+    more = ", concurrency: {group: mine, cancel-running: true}"
+    with joined(tmp_path, {FILE: "workflows:\n" + one % ("goes_on", "") + one % ("stops", more)}) as scene:
+        sha = scene.fake.push(REPO, "topic", {"a": "1"})
+        number = scene.fake.open_pull(REPO, "topic")
+        scene.settle()
+        runner = scene.api.runner()
+        held = {run.workflow: runner.take(run.name) for run in scene.runs(sha)}
+        for one in held.values():
+            one.state("running")
+        scene.fake.merge_pull(REPO, number)
+        scene.settle()
+        live = [one.attempt for one in held.values()]
+        answer = runner.call(
+            "POST", "/api/v1/runner/poll", json={"capacity": runner.capacity, "wait_s": 0, "live": live}
+        )
+        assert [stop["attempt"] for stop in answer.json()["stops"]] == [held["stops"].attempt]
 
 
 def test_another_base_is_judged_anew(scene: Joined) -> None:

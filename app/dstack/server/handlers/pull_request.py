@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 
 from sqlmodel import Session
 
-from dstack.errors import ConfigProblems, DstackError, ForgeBusy, ForgeDown, ForgeRefused, GitFailed, Unavailable
+from dstack.errors import (
+    ConfigProblems,
+    DstackError,
+    ForgeBusy,
+    ForgeDown,
+    ForgeRefused,
+    GitFailed,
+    Unavailable,
+)
 from dstack.language import Event
 from dstack.server.decide.not_needed import after_pull_request
 from dstack.server.decide.plan import GroupPlan, Occasion
@@ -22,9 +30,8 @@ from dstack.server.services.build_wheel import wheel_requirement
 from dstack.server.services.mirror_commit import mirror_commit
 from dstack.server.services.note_not_needed import forget_not_needed, note_not_needed, note_problem
 from dstack.server.services.record_pull import record_pull
-from dstack.server.services.restart_run import restart_run
 from dstack.server.services.settle_delivery import settle_delivery
-from dstack.server.services.supersede_pull import closed_runs, running_workflows, stop_closed, supersede_pull
+from dstack.server.services.supersede_pull import let_run_again, running_workflows, stop_closed, supersede_pull
 from dstack.server.store.github import approval_of, pull_by_number
 from dstack.server.wiring import Wiring, place_of
 from dstack.wire.states import Trigger
@@ -81,6 +88,8 @@ def start_pull(wiring: Wiring, delivery: Delivery, repo: Repo, facts: PullFacts,
         why = f"{facts.head_sha[:7]} is gone, the head is {pull.head_sha[:7]}: {error.message}"
         settle(wiring, delivery, DeliveryState.IGNORED, why, repo)
         return
+    if action == "reopened":
+        wiring.db.write(lambda s: let_run_again(s, pull))
     judged = _Judged()
 
     def plans() -> list[GroupPlan]:
@@ -93,14 +102,12 @@ def start_pull(wiring: Wiring, delivery: Delivery, repo: Repo, facts: PullFacts,
         current = pull_by_number(session, repo_id, facts.number)
         assert current is not None
         supersede_pull(session, current, runs, now)
-        again = _restart_closed(session, wiring, delivery, current) if action == "reopened" else []
         if judged.problem:
             note_problem(session, repo_id, facts.head_sha, judged.problem, now)
         note_not_needed(session, repo_id, facts.head_sha, judged.not_needed, now)
         forget_not_needed(session, runs)
-        made = bool(runs or again)
-        state = DeliveryState.FAILED if judged.problem else DeliveryState.PROCESSED if made else DeliveryState.IGNORED
-        reason = judged.problem or judged.why or ("" if made else "this head has been run before")
+        state = DeliveryState.FAILED if judged.problem else DeliveryState.PROCESSED if runs else DeliveryState.IGNORED
+        reason = judged.problem or judged.why or ("" if runs else "this head has been run before")
         settle_delivery(session, delivery.id or 0, state, reason, now, repo_id=repo_id)
 
     write_groups(wiring, plans, settle_all)
@@ -154,17 +161,6 @@ def pull_occasion(wiring: Wiring, repo: Repo, facts: PullFacts, objects: str) ->
         trusted=trust.trusted,
         needs_approval=trust.needs_approval,
     )
-
-
-def _restart_closed(session: Session, wiring: Wiring, delivery: Delivery, pull: PullRequest) -> list[Run]:
-    """What was stopped only because it was closed goes on after all."""
-    made = []
-    for run in closed_runs(session, pull):
-        try:
-            made.append(restart_run(session, run, by=delivery.sender, clock=wiring.clock))
-        except DstackError as error:
-            delivery.reason = error.message
-    return made
 
 
 def _close(wiring: Wiring, delivery: Delivery, repo: Repo, pull: PullRequest) -> None:

@@ -19,7 +19,7 @@ def supersede_pull(session: Session, pull: PullRequest, made: Sequence[Run], now
     """Runs of another head or base than the pull request has now give way to those of its present one, of the same
     workflow; the cause is named. `made` are new: where they are of an older head (the news came late), they give way
     themselves."""
-    for run in made:
+    for run in reversed(made):  # those that need others first: else the end of what they need would be their reason
         same = [other for other in _open_runs(session, pull) if other.workflow == run.workflow]
         if _is_current(pull, run):
             for older in same:
@@ -33,7 +33,7 @@ def stop_closed(session: Session, pull: PullRequest, cancel_running: Collection[
     """The pull request is closed: what has not started is stopped, of the workflows in `cancel_running` also what runs.
     How many runs were."""
     runs = _open_runs(session, pull, (Trigger.PULL_REQUEST, Trigger.COMMENT))
-    return sum(_stop(session, run, CLOSED, now, also_running=run.workflow in cancel_running) for run in runs)
+    return sum(_stop(session, run, CLOSED, now, also_running=run.workflow in cancel_running) for run in reversed(runs))
 
 
 def running_workflows(session: Session, pull: PullRequest) -> set[tuple[str, str, str]]:
@@ -41,11 +41,13 @@ def running_workflows(session: Session, pull: PullRequest) -> set[tuple[str, str
     return {(run.workflow, run.git_id, run.sha) for run in _open_runs(session, pull) if run.started_at is not None}
 
 
-def closed_runs(session: Session, pull: PullRequest) -> list[Run]:
-    """Those of its head that were stopped because it was closed and that nothing has taken the place of since."""
-    found = session.exec(_of_pull(pull).where(Run.sha == pull.head_sha).order_by(col(Run.id))).all()
-    newest = {run.workflow: run for run in found}
-    return [run for run in newest.values() if run.reason is Reason.SUPERSEDED_BY and run.message == CLOSED]
+def let_run_again(session: Session, pull: PullRequest) -> None:
+    """It was reopened: runs of its head that were stopped only because it was closed give up their natural keys, so
+    that they, and what needs them, are made anew."""
+    for run in session.exec(_of_pull(pull).where(Run.sha == pull.head_sha)).all():
+        if run.reason is Reason.SUPERSEDED_BY and run.message == CLOSED:
+            run.key = None
+            session.add(run)
 
 
 def _is_current(pull: PullRequest, run: Run) -> bool:
