@@ -25,6 +25,8 @@ GROUPS = {
     "mount": "artifact_mounting",
     "cli": "cli_start",
     "webhooks": "webhooks",
+    "github": "github_loop",
+    "writes": "github_writes",
 }
 
 
