@@ -11,6 +11,7 @@ from dstack.errors import Usage
 
 DEFAULT_LIMIT = 20
 MAX_LIMIT = 500
+NARROW = 100  # columns of a terminal; what has room in a wider one is left out
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,22 +32,26 @@ def main(args: argparse.Namespace) -> int:
         return _replayed(args, client.replay_delivery(args.id))
     page = client.deliveries(limit=args.limit, repo=args.repo, state=args.state)
     now = output.now()
+    is_narrow = terminal.width() < NARROW
     rows = [
         [
             str(row["id"]),
-            row["event"],
-            row["repo"],
-            row["sender"],
             row["state"],
+            row["event"],
             quantities.ago(row["received_at"], now),
-            " ".join(row["runs"]),
-            " ".join(row["reason"].split()),
+            _what_came(row),
+            *([] if is_narrow else [row["sender"], row["repo"]]),
         ]
         for row in page["deliveries"]
     ]
-    headers = ["ID", "EVENT", "REPO", "SENDER", "STATE", "RECEIVED", "RUNS", "WHY"]
+    headers = ["ID", "STATE", "EVENT", "RECEIVED", "WHAT CAME OF IT", *([] if is_narrow else ["SENDER", "REPO"])]
     output.print_listing(args, page["deliveries"], headers, rows)
     return 0
+
+
+def _what_came(row: Json) -> str:
+    """The runs it made, else why there are none."""
+    return " ".join(row["runs"]) or " ".join(row["reason"].split())
 
 
 def _replayed(args: argparse.Namespace, again: Json) -> int:

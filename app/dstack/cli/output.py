@@ -24,6 +24,8 @@ STATE_COLOURS = {
     "saving": "cyan",
     "online": "green",
     "offline": "red",
+    "processed": "green",
+    "ignored": "dim",
     "draining": "yellow",
 }
 

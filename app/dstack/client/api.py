@@ -39,7 +39,8 @@ class Client:
         return self._get("/server")
 
     def runs(self, *, limit: int, **filters: str) -> Json:
-        """A page of runs, newest first. `filters`: repo, workflow, branch, state, cursor; empty ones do not count."""
+        """A page of runs, newest first. `filters`: repo, workflow, branch, state, trigger, pull_request, cursor; empty
+        ones do not count."""
         return self._get("/runs", {"limit": str(limit), **filters})
 
     def all_runs(self, *, limit: int, **filters: str) -> Iterator[Json]:

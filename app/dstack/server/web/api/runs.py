@@ -30,7 +30,7 @@ from dstack.server.web.operation import Call, Operations
 from dstack.server.web.run_log import RunLog
 from dstack.wire.api import ApproveRequest, RunPage, RunRequest, RunView, StopRequest
 from dstack.wire.codec import to_dict
-from dstack.wire.states import JobState
+from dstack.wire.states import JobState, Trigger
 
 operations = Operations()
 _START_S = 30.0
@@ -42,7 +42,7 @@ MAX_KEY = 200
     "/api/v1/runs",
     Audience.USER,
     gives=RunPage,
-    queries=("repo", "workflow", "branch", "state", "sha", "limit", "cursor"),
+    queries=("repo", "workflow", "branch", "state", "sha", "trigger", "pull_request", "limit", "cursor"),
 )
 async def get_runs(call: Call) -> RunPage:
     """Runs, newest first."""
@@ -50,6 +50,9 @@ async def get_runs(call: Call) -> RunPage:
     cursor = call.number("cursor", 0, 0, 2**62) if call.query("cursor") else None
     if call.query("state") and call.query("state") not in list(JobState):
         raise Invalid(f"{call.query('state')!r} is not a state; expected one of {', '.join(JobState)}")
+    if call.query("trigger") and call.query("trigger") not in list(Trigger):
+        raise Invalid(f"{call.query('trigger')[:40]!r} is not a trigger; expected one of {', '.join(Trigger)}")
+    pull_request = call.number("pull_request", 0, 1, 2**62) if call.query("pull_request") else None
 
     def page(session: Session) -> RunPage:
         repo = find_repo(session, call.query("repo")) if call.query("repo") else None
@@ -59,6 +62,8 @@ async def get_runs(call: Call) -> RunPage:
             branch=call.query("branch"),
             state=call.query("state"),
             sha=call.query("sha"),
+            trigger=call.query("trigger"),
+            pull_request=pull_request,
             before=cursor,
         )
         rows = list_runs(session, want, limit + 1)
