@@ -9,10 +9,10 @@ from dstack.server.web.render.models import Refusal
 
 _WORDS = {
     "status": "The commit status {rest}",
-    "check": "The check of this run",
+    "check": "The check",
     "comment": "The comment on #{target}",
     "issue": "The issue about {target}",
-    "notify": "The notification of this run's end",
+    "notify": "The notification",
 }
 
 
@@ -36,4 +36,6 @@ class ForgeLinks:
 def refusal(kind: str, target: str, problem: str) -> Refusal:
     """`target` without its repo: `SHA:CONTEXT` of a status, the number of a comment, the workflow of an issue."""
     words = _WORDS.get(kind, kind.replace("-", " "))
-    return Refusal(words.format(target=target, rest=target.partition(":")[2] or "of its commit"), problem)
+    return Refusal(
+        words.format(target=target, rest=target.partition(":")[2] or "of its commit"), problem, kind == "notify"
+    )

@@ -103,10 +103,12 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Something the forge did not take from us (`the commit status dstack/train`), and what it said."""
+    """Something that was not taken from us (`The commit status dstack/train`), and what was said; `is_notice`: by the
+    receiver of a notification, else by the forge."""
 
     what: str
     why: str
+    is_notice: bool = False
 
 
 @dataclass(frozen=True, slots=True)
