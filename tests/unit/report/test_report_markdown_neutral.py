@@ -145,3 +145,12 @@ def test_neutralising_64_kb_of_anything_is_quick() -> None:
         began = time.perf_counter()
         closed(neutral((piece * 65536)[:65536], PAGE))
         assert time.perf_counter() - began < 5, piece
+
+
+@pytest.mark.parametrize("text", ["fix " + "_" * 65532, ("fix " + "_" * 20) * 2700, "fix" + "*" * 30000 + " " * 30000])
+def test_words_that_nearly_close_an_issue_cost_no_more_than_others(text: str) -> None:
+    import time
+
+    began = time.perf_counter()
+    neutral(text)
+    assert time.perf_counter() - began < 2

@@ -24,8 +24,11 @@ _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _UNSEEN = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufeff]")
 _ESCAPE_SEQUENCE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _IMAGE = re.compile(r"!\[([^\[\]\n]{0,300})\](?:\([^()\n]*(?:\([^()\n]*\)[^()\n]*)*\)|\[[^\[\]\n]{0,300}\])")
+# Every part has its most: a job chooses the text, and parts that may take the same characters would be tried in every
+# way there is. What stands further away than that names nothing that is not cut by itself.
 _CLOSING_WORD = re.compile(
-    r"(?i)\b(clos|fix|resolv)(?=(?:e[sd]?|es|ed)?\b[*_~`'\")\]]*[:\s][\s*_~`'\"(\[]*(?:#|GH-|https?:|[\w.-]+/[\w.-]))"
+    r"(?i)\b(clos|fix|resolv)(?=(?:e[sd]?|es|ed)?\b[*_~`'\")\]]{0,20}[:\s][\s*_~`'\"(\[]{0,20}"
+    r"(?:#|GH-|https?:|[\w.-]{1,140}/[\w.-]))"
 )
 _COMMAND = (re.compile(r"(?m)^((?:[^\S\n]|[>*+.)\d-])*)/(?=\S)"), rf"\1/{GAP}")
 _COMMENT = (re.compile(r"<(?=!)"), f"<{GAP}")  # markers of ours are comments
