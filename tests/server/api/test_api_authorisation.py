@@ -24,7 +24,7 @@ WELCOME = {
     Audience.RUNNER: {"runner"},
     Audience.REGISTRAR: {"admin", "admin_session", "registration"},
 }
-PLACEHOLDER = re.compile(r"\{(\w+)(?::path)?\}")
+PLACEHOLDER = re.compile(r"\{(\w+)(?::\w+)?\}")
 
 
 @dataclass(frozen=True)
