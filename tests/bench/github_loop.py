@@ -30,7 +30,10 @@ DELAY_MS = 50.0
 TRAIN = f"""
 name: train
 provider: bash
-commands: ["echo '{LINE}'; sleep ${{{{ seconds }}}}.${{{{ round }}}}; echo 'accuracy,0.9' | tr , '\n' > metrics.csv"]
+commands:
+  - echo '{LINE}'
+  - sleep ${{{{ seconds }}}}.${{{{ round }}}}
+  - printf 'accuracy\\n0.9\\n' > metrics.csv
 metrics: {{file: metrics.csv, headline: accuracy}}
 gate: accuracy >= base - 0.1
 on: {{comment: /train}}
