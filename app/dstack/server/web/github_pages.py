@@ -15,6 +15,7 @@ from starlette.routing import Route
 from dstack.errors import NotAllowed
 from dstack.server.services.make_app import finish_app, form_address, manifest_of, read_state
 from dstack.server.web.api.github import view_github
+from dstack.server.web.github_overview import forge_overview
 from dstack.server.web.page_shell import Shell
 from dstack.server.web.security_headers import CONTENT_SECURITY_POLICY
 from dstack.server.wiring import Wiring
@@ -35,9 +36,13 @@ class GithubPages:
         ]
 
     async def overview(self, request: Request) -> Response:
-        return await self._shell.show(
-            request, "pages/github.html", lambda user: {"github": view_github(self._wiring), "fresh": False}
-        )
+        wiring = self._wiring
+
+        def load(user: str) -> dict[str, Any]:
+            found = wiring.db.read(lambda s: forge_overview(s, wiring.settings.github_url))
+            return {"github": view_github(wiring), "found": found}
+
+        return await self._shell.show(request, "pages/github.html", load)
 
     async def begin(self, request: Request) -> Response:
         wiring, state = self._wiring, request.path_params["state"]
@@ -59,9 +64,9 @@ class GithubPages:
 
         def take() -> dict[str, Any]:
             finish_app(self._wiring, state, code)
-            return {"github": view_github(self._wiring), "fresh": True}
+            return {"github": view_github(self._wiring)}
 
-        return await self._page(request, "pages/github.html", take)
+        return await self._page(request, "pages/github_connected.html", take)
 
     async def _page(
         self, request: Request, template: str, load: Callable[[], dict[str, Any]], form_to: str = ""

@@ -112,6 +112,25 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class ForgeRepo:
+    """A repository on the forge, or an account that installed the App: its page there, and what is wrong with it."""
+
+    name: str
+    url: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ForgeOverview:
+    """Where the App is installed, what it sees there, and the newest of what was refused: repo, run (may be empty),
+    refusal."""
+
+    accounts: list[ForgeRepo] = field(default_factory=list)
+    repos: list[ForgeRepo] = field(default_factory=list)
+    refused: list[tuple[str, str, Refusal]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class RunData:
     """Everything the page of one run shows. Attempts are listed in the order of jobs, oldest first."""
 
