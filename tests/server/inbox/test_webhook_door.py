@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -217,6 +218,24 @@ def test_bodies_on_their_way_in_hold_a_bounded_memory(scene: Joined, monkeypatch
     monkeypatch.setattr(webhook, "_HELD_BYTES", 10)
     answer = send(scene)
     assert answer.status_code == 429 and answer.headers["Retry-After"] == "1"
+
+
+def test_bodies_that_are_announced_and_never_come_keep_nobody_out(scene: Joined) -> None:
+    address = urlsplit(scene.api.url)
+    head = [f"POST {PATH} HTTP/1.1", "Host: x", "Content-Type: application/json", f"X-Hub-Signature-256: {RIGHT}"]
+    with ExitStack() as plugs:
+        for _ in range(8):
+            plug = socket.create_connection((address.hostname or "", address.port or 0), timeout=20)
+            plugs.enter_context(plug).sendall("\r\n".join([*head, f"Content-Length: {MAX_BYTES}", "", "{"]).encode())
+        until_s = time.monotonic() + 1  # the door has seen them by then
+        while time.monotonic() < until_s:
+            assert send(scene).status_code == 202
+
+
+def test_large_bodies_leave_room_for_small_ones(scene: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webhook, "_HELD_BY_LARGE", 10)
+    assert send(scene, PING + b" " * webhook._SMALL).status_code == 429
+    assert send(scene).status_code == 202
 
 
 def _raw(scene: Joined, headers: list[str], pieces: list[bytes], linger: bool = False) -> tuple[int, str]:

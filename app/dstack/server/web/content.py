@@ -172,8 +172,9 @@ async def read_query(request: Request) -> BlobQuery:
     return query
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """A whole body of at most `limit` bytes, refused as soon as it is known to be longer."""
+async def read_body(request: Request, limit: int, on_piece: Callable[[int], object] = lambda size: None) -> bytes:
+    """A whole body of at most `limit` bytes, refused as soon as it is known to be longer. `on_piece` is told of the
+    bytes as they come in, and may raise."""
     _plain(request)
     announced = request.headers.get("content-length")
     if announced is not None:
@@ -181,6 +182,7 @@ async def read_body(request: Request, limit: int) -> bytes:
     body = bytearray()
     async with aclosing(request.stream()) as stream:
         async for data in stream:
+            on_piece(len(data))
             body += data
             if len(body) > limit:
                 raise TooLarge(f"the body is longer than {limit} bytes")

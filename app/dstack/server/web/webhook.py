@@ -30,7 +30,11 @@ log = logging.getLogger(__name__)
 PATH = "/webhooks/github"
 MAX_BYTES = 25 * 1024 * 1024  # GitHub sends no larger ones
 BODY_S = 10.0  # GitHub itself waits no longer for the answer
-_HELD_BYTES = 4 * MAX_BYTES  # of all bodies on their way in: a signature can be checked only once a body is there
+# Of all bodies on their way in: a signature can be checked only once a body is there. Only what has come counts, and
+# large ones leave room for small ones: anybody may announce a body, and nearly all of GitHub's have a few kilobytes.
+_HELD_BYTES = 4 * MAX_BYTES
+_HELD_BY_LARGE = 3 * MAX_BYTES
+_SMALL = 256 * 1024
 _TOGETHER = 64
 _SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}\Z")
 _GUID = re.compile(r"[A-Za-z0-9-]{1,100}\Z")
@@ -68,18 +72,22 @@ class WebhookDoor:
         return JSONResponse({"delivery": filed.delivery_id, "state": filed.outcome}, 202)
 
     async def _read(self, request: Request) -> bytes:
-        announced = request.headers.get("content-length", "")
-        room = min(int(announced), MAX_BYTES) if announced.isascii() and announced.isdecimal() else MAX_BYTES
-        if self._held + room > _HELD_BYTES:
-            raise TooMany("too many webhooks come in at once", "GitHub's are delivered again later.")
-        self._held += room
+        came = 0
+
+        def hold(size: int) -> None:
+            nonlocal came
+            if self._held + size > (_HELD_BYTES if came + size <= _SMALL else _HELD_BY_LARGE):
+                raise TooMany("too many webhooks come in at once", "GitHub's are delivered again later.")
+            came += size
+            self._held += size
+
         try:
             async with asyncio.timeout(BODY_S):
-                return await read_body(request, MAX_BYTES)
+                return await read_body(request, MAX_BYTES, hold)
         except TimeoutError:
             raise TooSlow(f"the body did not come in within {BODY_S:.0f} seconds") from None
         finally:
-            self._held -= room
+            self._held -= came
 
     def _read_webhook(self, request: Request, body: bytes) -> Webhook:
         guid, name = request.headers.get("x-github-delivery", ""), request.headers.get("x-github-event", "")
