@@ -34,6 +34,7 @@ def main(args: argparse.Namespace) -> int:
     forget_inherited()
     settings = load_settings(host=args.host, port=args.port, data=args.data, url=args.url)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every call would bury ours
     for chatty in ("alembic", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     serve(settings, runner=not args.no_runner, ready=_announce)

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 from joined_github import REPO, Joined, joined, workflows
+from served_api import wait_for
 from sqlmodel import select
 
 from dstack.server.models import Installation
 from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.record_installation import NOT_COVERED, SUSPENDED, UNINSTALLED
+from dstack.server.store.reports import parked
 
 
 def installation(scene: Joined) -> Installation:
@@ -180,3 +182,17 @@ def test_a_deleted_repository_and_one_shown_to_all(scene: Joined) -> None:
     rows = [row for row in scene.api.ok("GET", "/api/v1/repos") if row["name"] == REPO]
     assert rows, "its runs stay, and so does its name"
     assert scene.last("repository.deleted").reason == f"{REPO} was deleted; its runs stay"
+
+
+def test_what_was_refused_is_sent_again_when_permissions_grow(scene: Joined) -> None:
+    poor = {**scene.app.permissions, "statuses": "read"}
+    scene.fake.grant(scene.installation, poor)
+    scene.fake.expire_tokens()  # one from before has the rights of before
+    scene.settle()
+    sha = push(scene)
+    wait_for(lambda: scene.api.wiring.db.read(parked))
+    assert not scene.fake.statuses(REPO, sha)
+    scene.fake.grant(scene.installation, scene.app.permissions)
+    scene.settle()
+    wait_for(lambda: "dstack/train" in scene.fake.statuses(REPO, sha))
+    wait_for(lambda: not scene.api.wiring.db.read(parked))

@@ -10,6 +10,7 @@ from dstack.server.gateways.forge import InstallationFacts
 from dstack.server.models import Installation, Repo
 from dstack.server.models.repo import GITHUB
 from dstack.server.store.github import installation_by_id
+from dstack.server.store.reports import unpark
 
 UNINSTALLED = "the App was uninstalled"
 SUSPENDED = "the App's installation is suspended"
@@ -21,12 +22,16 @@ def record_installation(
 ) -> Installation:
     """The installation as it is now. One that is gone, or suspended, says so on its repositories."""
     row = installation_by_id(session, facts.id) or Installation(id=facts.id, account=facts.account, updated_at=now)
+    could = (row.permissions, row.problem)
     row.account = facts.account or row.account
     row.permissions, row.events = facts.permissions, list(facts.events)
     row.suspended, row.removed, row.updated_at = facts.suspended, removed, now
     row.problem = UNINSTALLED if removed else SUSPENDED if facts.suspended else ""
     session.add(row)
-    for repo in session.exec(select(Repo).where(Repo.forge == GITHUB, Repo.installation_id == facts.id)).all():
+    covered = session.exec(select(Repo).where(Repo.forge == GITHUB, Repo.installation_id == facts.id)).all()
+    if not row.problem and could != (row.permissions, row.problem):
+        unpark(session, [repo.id or 0 for repo in covered], now)  # what was refused may be taken now
+    for repo in covered:
         repo.problem = row.problem
         if removed:
             repo.installation_id = None

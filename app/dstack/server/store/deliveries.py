@@ -124,3 +124,9 @@ def guids_known(session: Session, guids: Sequence[str]) -> set[str]:
         query = select(Delivery.guid).where(col(Delivery.guid).in_(guids[start : start + 500]))
         found.update(session.exec(query).all())
     return found
+
+
+def newest_about_repos(session: Session) -> int:
+    """The id of the newest delivery that says which repositories there are; 0 where there is none."""
+    says = col(Delivery.event).startswith("installation") | col(Delivery.event).startswith("repository")
+    return session.exec(select(func.max(Delivery.id)).where(says)).one() or 0

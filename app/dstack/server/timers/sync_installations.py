@@ -12,6 +12,7 @@ from dstack.server.gateways.forge import ForgeRepo, InstallationFacts
 from dstack.server.models import Installation
 from dstack.server.services.adopt_repo import adopt_repo
 from dstack.server.services.record_installation import NOT_COVERED, let_go, record_installation
+from dstack.server.store.deliveries import newest_about_repos
 from dstack.server.store.github import list_installations, mirrored_repos
 from dstack.server.wiring import Wiring
 
@@ -29,12 +30,13 @@ def sync_installations(wiring: Wiring) -> int:
     for facts in found:
         if facts.suspended:
             continue
+        before = wiring.db.read(newest_about_repos)
         try:
             repos = wiring.forge.repos_of(facts.id)
         except ForgeFailed as error:
             log.warning("repositories of %s: %s", facts.account, error.message, extra={"action": "github"})
             continue
-        wiring.db.write(partial(_cover, installation=facts.id, repos=repos, now=now))
+        wiring.db.write(partial(_cover, installation=facts.id, repos=repos, now=now, before=before))
     return len(wiring.db.read(mirrored_repos))
 
 
@@ -51,7 +53,10 @@ def _as_facts(row: Installation) -> InstallationFacts:
     return InstallationFacts(row.id, row.account, row.permissions, tuple(row.events), row.suspended)
 
 
-def _cover(session: Session, installation: int, repos: list[ForgeRepo], now: float) -> None:
+def _cover(session: Session, installation: int, repos: list[ForgeRepo], now: float, before: int) -> None:
+    """Unless an event about repositories came in since we asked: that may be the newer news."""
+    if newest_about_repos(session) != before:
+        return
     for repo in repos:
         try:
             adopt_repo(

@@ -137,6 +137,8 @@ class Calls:
             if found[0] != 401 or is_last:
                 break
             self._tokens.forget(scope, token)  # refused, so nothing was done: a write may be said again too
+        if found[0] == 403 and b"not accessible by integration" in found[2]:
+            self._tokens.forget(scope, token)  # it keeps the rights it was made with, and more may be granted soon
         return found
 
     # On the wire
