@@ -10,6 +10,7 @@ from dstack.server.web.render.models import (
     InputData,
     Neighbour,
     Provenance,
+    Refusal,
     RunData,
     RunRow,
 )
@@ -31,7 +32,11 @@ def a_run(name: str = "brave-otter-17", **changes: object) -> RunView:
 
 def a_page(run: RunView, **changes: object) -> RunData:
     """What the page of `run` shows; `subject` and `previous` go to its row."""
-    row = {key: changes.pop(key) for key in ("subject", "author", "better", "previous") if key in changes}
+    row = {
+        key: changes.pop(key)
+        for key in ("subject", "author", "better", "previous", "pull_url", "commit_url", "is_held")
+        if key in changes
+    }
     return RunData(RunRow(run, **row), **changes)  # type: ignore[arg-type]
 
 
@@ -43,7 +48,7 @@ def worded(word: str) -> tuple[RunData, RunData]:
         "hostile-run-1", repo=word, workflow=word, state="failed", reason="exit_code", branch=word,
         variables={word: word},
         metrics={word: 0.5, "loss": 1.0}, headline=word, verdict="failed", verdict_why=word, base_run=word, gate=word,
-        tags=[word],
+        tags=[word], pull_request=7, same_as=word,
         finished_at="2026-03-01T11:55:00Z",
         restarted_from="older-run-9", needs=["needed-run-2"], jobs=[job],
     )  # fmt: skip
@@ -60,6 +65,8 @@ def worded(word: str) -> tuple[RunData, RunData]:
         inputs=[InputData(word, word, "needed-run-2", DIGEST), InputData(word, word)],
         series={word: [(1, 0.1), (2, 0.5)]}, previous_run="older-run-8",
         provenance=Provenance([(word, word)]), restarted_as=["newer-run-3"],
+        pull_title=word, scheduled_at="2026-03-01T11:49:00Z", refused=[Refusal(word, word), Refusal(word, word, True)],
+        pull_url="https://github.com/ada/digits/pull/7", commit_url=f"https://github.com/ada/digits/commit/{SHA}",
     )  # fmt: skip
     needed = a_page(
         a_run("needed-run-2", state="queued", reason=word, repo=word, workflow=word, branch=word), subject=word
