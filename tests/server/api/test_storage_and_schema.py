@@ -236,6 +236,50 @@ def test_an_older_schema_is_copied_before_it_changes(tmp_path: Path) -> None:
     engine.dispose()
 
 
+def test_a_server_with_runs_goes_on_with_the_newer_schema(tmp_path: Path) -> None:
+    """With rows that refer to one another, and on the server's own connection, which holds them to it."""
+    data = tmp_path / "data"
+    data.mkdir()
+    engine = base(data / "dstack.db")
+    command.upgrade(alembic_config(engine), "0001")
+    kept = {
+        "repos": {"owner": "'acme'", "name": "'vision'"},
+        "groups": {"name": "'group-1'", "repo_id": 1, "state": "'succeeded'"},
+        "runs": {"name": "'brave-otter-17'", "repo_id": 1, "group_id": 1, "workflow": "'train'", "sha": "'a1'"},
+        "tags": {"repo_id": 1, "run_id": 1, "workflow": "'train'", "name": "'best'"},
+        "heads": {"repo_id": 1, "ref": "'refs/heads/main'", "sha": "'a1'"},
+    }
+    with sqlite3.connect(data / "dstack.db") as old:
+        for table, values in kept.items():
+            columns = old.execute(f"PRAGMA table_info({table})").fetchall()
+            row = {name: 1 for _, name, _, needed, default, _ in columns if needed and default is None}
+            row |= values
+            old.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({', '.join(map(str, row.values()))})")
+        before = {table: old.execute(f"SELECT {', '.join(kept[table])} FROM {table}").fetchall() for table in kept}
+    engine.dispose()
+    with start(Settings(data=data)) as started, started.wiring.db.engine.connect() as connection:
+        ask = connection.exec_driver_sql
+        assert {table: ask(f"SELECT {', '.join(kept[table])} FROM {table}").fetchall() for table in kept} == before
+        assert ask("SELECT pull_request, is_clean, work_key FROM runs").fetchall() == [(None, 0, "")]
+        assert ask("PRAGMA foreign_keys").fetchall() == [(1,)], "it is on again"
+    assert [copy.name for copy in data.glob("*.before-*")] == ["dstack.before-0002.db"]
+
+
+def test_rows_that_refer_to_nothing_are_said_and_nothing_changes(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    engine = base(data / "dstack.db")
+    command.upgrade(alembic_config(engine), "0001")
+    engine.dispose()
+    with sqlite3.connect(data / "dstack.db") as old:
+        old.execute("INSERT INTO heads (repo_id, ref, sha) VALUES (7, 'refs/heads/main', 'a1')")
+    with pytest.raises(Conflict, match="heads -> repos"), start(Settings(data=data)):
+        pass
+    with sqlite3.connect(data / "dstack.db") as left:
+        assert left.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert left.execute("SELECT count(*) FROM sqlite_master WHERE name = 'pull_requests'").fetchall() == [(0,)]
+
+
 def test_a_second_server_on_the_same_folder_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """F23."""
     caplog.set_level(logging.ERROR)

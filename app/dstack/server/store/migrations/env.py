@@ -1,5 +1,7 @@
 """Runs migrations on the engine that `store.migrate` hands over."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -7,6 +9,7 @@ import sqlmodel
 from alembic import context
 
 import dstack.server.models  # noqa: F401 - registers the tables
+from dstack.errors import Conflict
 
 
 def render_type(kind: str, item: Any, _context: object) -> str | Literal[False]:
@@ -16,8 +19,31 @@ def render_type(kind: str, item: Any, _context: object) -> str | Literal[False]:
     return False
 
 
+@contextmanager
+def without_foreign_keys(connection: sa.Connection) -> Iterator[None]:
+    """A table may be made anew under its name, which means to drop it while others refer to it. SQLite takes the switch
+    outside of transactions only."""
+    raw: Any = connection.connection.dbapi_connection
+    (before,) = raw.execute("PRAGMA foreign_keys").fetchone()
+    raw.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        raw.execute(f"PRAGMA foreign_keys={before}")
+
+
+def check_foreign_keys(connection: sa.Connection) -> None:
+    """Raises Conflict for a row that refers to nothing: the migration is taken back then."""
+    if broken := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall():
+        tables = ", ".join(sorted({f"{table} -> {parent}" for table, _, parent, _ in broken}))
+        raise Conflict(
+            f"the database was left as it was: {len(broken)} rows refer to nothing ({tables})",
+            "The version that wrote it still runs with it; tell us of this.",
+        )
+
+
 engine = context.config.attributes["engine"]
-with engine.connect() as connection:
+with engine.connect() as connection, without_foreign_keys(connection):
     context.configure(
         connection=connection,
         target_metadata=sqlmodel.SQLModel.metadata,
@@ -28,4 +54,5 @@ with engine.connect() as connection:
     )
     with context.begin_transaction():
         context.run_migrations()
+        check_foreign_keys(connection)
     connection.commit()
