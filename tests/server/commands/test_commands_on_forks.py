@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from itertools import count
+from pathlib import Path
 
 import pytest
 from command_scene import READER, Talk
 from joined_github import REPO
 from served_api import unique
+
+from dstack.git.run import git
 
 EVIL = {".dstack/workflows.yaml": "workflows:\n  - {name: mine, provider: bash, commands: ls, on: {comment: /mine}}\n"}
 
@@ -64,3 +69,39 @@ def test_an_approval_of_what_was_the_head_lets_nothing_run(fork: Talk) -> None:
 def test_a_forks_own_words_are_no_commands(fork: Talk) -> None:
     comment = fork.say("/mine")
     assert fork.told(comment).state == "ignored" and fork.fake.reactions(comment) == []
+
+
+def test_the_beginning_of_two_commits_approves_neither(fork: Talk) -> None:
+    """Two that begin alike are found in a moment by whoever makes both."""
+    copy = fork.fake.find_repo(f"{fork.pull(fork.number).author}/{REPO.partition('/')[2]}")
+    assert copy is not None
+    harmless, evil = _two_that_begin_alike(copy.path, fork.sha)
+    for sha in (harmless, evil):
+        fork.fake.force_push(copy, "main", sha)
+        fork.settle()
+    assert fork.pull(fork.number).head_sha == evil
+    fork.reactions(fork.say("/train"), "rocket")
+    short = fork.say(f"/dstack approve {harmless[:7]}")
+    fork.reactions(short, "confused")
+    assert f"more than one commit begins with {evil[:7]}" in fork.reply(short)
+    assert all(run.is_held for run in fork.commented())
+    fork.reactions(fork.say(f"/dstack approve {evil}"), "rocket")
+    assert not any(run.is_held for run in fork.commented())
+
+
+def _two_that_begin_alike(path: Path, parent: str) -> tuple[str, str]:
+    tree = git(["rev-parse", f"{parent}^{{tree}}"], cwd=path).decode().strip()
+    begin = f"tree {tree}\nparent {parent}\nauthor m <m@x.org> 1 +0000\ncommitter m <m@x.org> 1 +0000\n\n"
+    seen: dict[str, bytes] = {}
+    for number in count():
+        body = f"{begin}{number}\n".encode()
+        sha = hashlib.sha1(b"commit %d\0" % len(body) + body, usedforsecurity=False).hexdigest()
+        if other := seen.get(sha[:7]):
+            first, second = (
+                git(["hash-object", "-t", "commit", "-w", "--stdin"], cwd=path, stdin=one).decode().strip()
+                for one in (other, body)
+            )
+            assert second == sha
+            return first, second
+        seen[sha[:7]] = body
+    raise AssertionError("there are always two")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sqlmodel import Session
 
-from dstack.errors import Conflict, NotFound, Usage
+from dstack.errors import Conflict, Invalid, NotFound, Usage
 from dstack.language import Context, Event, Project, Resolved, Workflow, close_over_needs, resolve, select
 from dstack.language.flags import Flags, read_flags
 from dstack.language.problems import nearest
@@ -207,6 +207,7 @@ def _tag(scene: Scene, asked: Asked) -> Change:
 def _approve(scene: Scene, asked: Asked) -> Change:
     """The commit is named, so it does not matter when the comment was made."""
     head = approved_commit(asked.sha, scene.sha)
+    _check_names_one(scene, asked.sha)
 
     def unit(session: Session, line: str) -> Answer:
         runs = approve_pull(
@@ -221,6 +222,18 @@ def _approve(scene: Scene, asked: Asked) -> Change:
         return Answer(line, True, f"{head[:7]} is approved", tuple(run.name for run in runs), is_told=False)
 
     return unit
+
+
+def _check_names_one(scene: Scene, given: str) -> None:
+    """Whoever makes two commits can make them begin alike in seconds: show one to be looked at, then push the other.
+    Earlier heads are still here. Raises Invalid."""
+    try:
+        scene.wiring.git.resolve(scene.objects or str(scene.repo_id), given)
+    except NotFound:
+        raise Invalid(
+            f"more than one commit begins with {given}: nothing is approved",
+            f"The head is {scene.sha}. Look at it, then give the whole of the id you looked at.",
+        ) from None
 
 
 def _named(session: Session, scene: Scene, name: str) -> Run:
