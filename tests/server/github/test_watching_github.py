@@ -147,3 +147,16 @@ def test_an_outage_is_waited_out(scene: Joined) -> None:
     watch.look(scene.api.wiring)
     scene.settle()
     assert ("train", sha, "push") in runs_of(scene)
+
+
+def test_what_was_sent_while_no_server_answered_is_taken_in_soon_after_the_start(scene: Joined) -> None:
+    """A restart takes seconds; nobody is to wait for the next look at the log, minutes later."""
+    scene.fake.webhooks.lose(10)
+    sha = scene.fake.push(REPO, "main", {"a.txt": "lost"})
+    watch = GithubWatch()
+    watch.look(scene.api.wiring)
+    assert ("train", sha, "push") not in runs_of(scene)
+    scene.api.clock.ahead += 26
+    watch.look(scene.api.wiring)
+    scene.settle()
+    assert ("train", sha, "push") in runs_of(scene)

@@ -27,7 +27,7 @@ from dstack.server.decide.watching import (
 from dstack.server.gateways.forge import PullFacts
 from dstack.server.models import Repo
 from dstack.server.services.examine_github import events_mode
-from dstack.server.services.fetch_deliveries import fetch_deliveries
+from dstack.server.services.fetch_deliveries import STILL_COMING_S, fetch_deliveries
 from dstack.server.services.file_found import file_found_comments, file_found_pulls
 from dstack.server.services.mirror_commit import mirror_heads
 from dstack.server.services.reconcile_heads import reconcile_repo
@@ -69,9 +69,11 @@ class GithubWatch:
             wiring.db.write(lambda s: mark_pending_again(s, now))
             self._sync_at = now
         if now - self._log_at >= (POLL_S if mode == "poll" else RECONCILE_S):
-            since = (self._log_at - OVERLAP_S) if self._log_at else now - KEPT_S
+            is_first = not self._log_at
+            since = now - KEPT_S if is_first else self._log_at - OVERLAP_S
             fetch_deliveries(wiring, since, at_once=mode == "poll")
-            self._log_at = now
+            # What GitHub was sending while no server answered is too young to be called lost: soon it is not.
+            self._log_at = now - RECONCILE_S + STILL_COMING_S + EVERY_S if is_first else now
         repos = wiring.db.read(mirrored_repos)
         busy = wiring.db.read(lanes_waiting)  # what is on its way through the inbox would be found again
         every = look_every(mode, len(repos))
