@@ -245,7 +245,7 @@ def test_a_server_with_runs_goes_on_with_the_newer_schema(tmp_path: Path) -> Non
     kept = {
         "repos": {"owner": "'acme'", "name": "'vision'"},
         "groups": {"name": "'group-1'", "repo_id": 1, "state": "'succeeded'"},
-        "runs": {"name": "'brave-otter-17'", "repo_id": 1, "group_id": 1, "workflow": "'train'", "sha": "'a1'"},
+        "runs": {"name": "'brave-otter-17'", "repo_id": 1, "group_id": 1, "workflow": "'train'", "trigger": "'push'"},
         "tags": {"repo_id": 1, "run_id": 1, "workflow": "'train'", "name": "'best'"},
         "heads": {"repo_id": 1, "ref": "'refs/heads/main'", "sha": "'a1'"},
     }
@@ -260,7 +260,7 @@ def test_a_server_with_runs_goes_on_with_the_newer_schema(tmp_path: Path) -> Non
     with start(Settings(data=data)) as started, started.wiring.db.engine.connect() as connection:
         ask = connection.exec_driver_sql
         assert {table: ask(f"SELECT {', '.join(kept[table])} FROM {table}").fetchall() for table in kept} == before
-        assert ask("SELECT pull_request, is_clean, work_key FROM runs").fetchall() == [(None, 0, "")]
+        assert ask("SELECT pull_request, is_clean, work_key FROM runs").fetchall() == [(None, 1, "")]
         assert ask("PRAGMA foreign_keys").fetchall() == [(1,)], "it is on again"
     assert [copy.name for copy in data.glob("*.before-*")] == ["dstack.before-0002.db"]
 

@@ -196,3 +196,5 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_runs_work_key"), ["work_key"], unique=False)
 
     # ### end Alembic commands ###
+    # Only pushes started runs with default variables until now; without them the next results would have no base.
+    op.execute("UPDATE runs SET is_clean = 1 WHERE trigger = 'push'")
