@@ -54,6 +54,11 @@ def test_deliveries_that_reached_us_in_no_attempt() -> None:
     assert [one.guid for one in found] == ["d", "c"]
 
 
+def test_of_a_long_absence_nothing_is_left_out() -> None:
+    log = [sent(n, f"guid-{n}", 502, at=n) for n in range(2000)]
+    assert len(not_arrived(log, (), before=5000)) == 2000
+
+
 def test_comments_of_people_as_they_wrote_them() -> None:
     good = ForgeComment(1, 7, "ada", "/dstack run train", 10.0)
     others = [replace(good, is_bot=True), replace(good, is_edited=True), replace(good, body="nice")]

@@ -12,7 +12,6 @@ RECONCILE_S = 180.0
 SYNC_S = 1800.0  # between two looks at which repositories there are
 KEPT_S = 3 * 86_400.0  # GitHub keeps its delivery log so long
 OVERLAP_S = 120.0  # looked at twice, since GitHub's lists may lag behind
-MOST_AT_ONCE = 300  # deliveries fetched in one pass
 _CALLS_A_REPO = 2  # comments and pull requests
 _CALLS_AN_HOUR = 2500  # of an installation's 5000; the rest is for writing, and for people's commands
 
@@ -23,12 +22,12 @@ def look_every(mode: str, repos: int) -> float:
 
 
 def not_arrived(log: Iterable[SentDelivery], known: Collection[str], *, before: float) -> list[SentDelivery]:
-    """One entry for each event that reached us in none of its attempts, oldest first. Those younger than `before` may
-    still be on their way."""
+    """One entry for each event that reached us in none of its attempts, oldest first, however many they are: the next
+    look does not come back to them. Those younger than `before` may still be on their way."""
     entries = list(log)
     arrived = {sent.guid for sent in entries if sent.arrived} | set(known)
     lost = {sent.guid: sent for sent in entries if sent.guid not in arrived and sent.delivered_at <= before}
-    return sorted(lost.values(), key=lambda sent: sent.delivered_at)[:MOST_AT_ONCE]
+    return sorted(lost.values(), key=lambda sent: sent.delivered_at)
 
 
 @dataclass(frozen=True, slots=True)
