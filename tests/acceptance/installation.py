@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tcp_proxy import TcpProxy
 
 FINAL = ("succeeded", "failed", "stopped", "skipped")
 Json = dict[str, Any]
+_PUSHES = count(1)
 RUNNING: list[Site] = []  # those whose processes a failed test shows
 
 
@@ -210,8 +212,10 @@ class Repository:
         return self.git("push", "-q", "dstack", *(refs or ("HEAD",)))
 
     def push_workflow(self, commands: str, extra: str = "", *, name: str = "job", message: str = "x") -> str:
-        """Commit one bash workflow that every push starts, push it, and answer its run's name."""
-        sha = self.commit({".dstack/workflows.yaml": bash_workflow(name, commands, extra)}, message)
+        """Commit one bash workflow that every push starts, push it, and answer its run's name. Another file changes
+        too: a push of the same work would take over the result of the one before."""
+        files = {".dstack/workflows.yaml": bash_workflow(name, commands, extra), "pushed.txt": str(next(_PUSHES))}
+        sha = self.commit(files, message)
         said = self.push()
         runs = [run for run in self.site.runs(sha=sha) if run["workflow"] == name]
         assert runs, said

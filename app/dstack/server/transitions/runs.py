@@ -44,6 +44,8 @@ def settle_run(session: Session, run_id: int, now: float) -> list[FollowUp]:
     before, run.state = run.state, fold(job.state for job in jobs)
     if run.adopted_id is not None and run.state is JobState.SKIPPED:
         run.state = JobState.SUCCEEDED  # the work was done, only not here
+    if run.adopted_id is not None and run.state is JobState.STOPPED:
+        run.adopted_id = None  # whatever becomes of the other, this one ended for itself
     if run.started_at is None and any(job.state.is_live or (job.attempts and job.state.is_final) for job in jobs):
         run.started_at = now
     wake(session, run_topic(run.name), RUNS)
