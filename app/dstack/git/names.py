@@ -15,6 +15,8 @@ from dstack.errors import Invalid
 _SHA = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 _OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,98}[A-Za-z0-9_-])?\Z")
 _REPO = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,99}\Z")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_COMPATIBLE = ipaddress.IPv6Network("::/96")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?\Z")
 _FORBIDDEN_IN_REF = frozenset(" ~^:?*[\\")
 _SCHEMES = frozenset({"https", "http", "ssh"})
@@ -106,8 +108,18 @@ def is_private_host(host: str) -> bool:
     if address is None:
         name = host.rstrip(".").lower()
         return name == "localhost" or name.endswith((".localhost", ".local", ".internal"))
-    inner = getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
-    return not inner.is_global or inner.is_multicast
+    inner = _carried(address) or address
+    return not inner.is_global or inner.is_multicast or getattr(inner, "is_site_local", False)
+
+
+def _carried(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The old address inside a new one, where a network may lead to it: mapped, 6to4, NAT64, and the long-gone
+    "compatible" form."""
+    if not isinstance(address, ipaddress.IPv6Address):
+        return None
+    if address in _NAT64 or address in _COMPATIBLE:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+    return address.ipv4_mapped or address.sixtofour
 
 
 def without_credentials(url: str) -> str:

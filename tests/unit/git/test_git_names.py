@@ -209,6 +209,9 @@ PRIVATE += [
     "100.64.0.1",
     "224.0.0.1",
     "printer.local",
+    "64:ff9b::a9fe:a9fe",
+    "::a00:1",
+    "fec0::1",
 ]
 
 
@@ -220,6 +223,6 @@ def test_private_hosts(host: str) -> None:
         check_url(f"http://{shown}/o/n", public_only=True)
 
 
-@pytest.mark.parametrize("host", ["github.com", "8.8.8.8", "2606:4700::1111", "example.org."])
+@pytest.mark.parametrize("host", ["github.com", "8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "example.org."])
 def test_public_hosts(host: str) -> None:
     assert not is_private_host(host)
