@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from command_scene import WRITER, Talk, talk
 from joined_github import REPO
-from served_api import wait_for
+from served_api import unique, wait_for
 from sqlmodel import Session
 
 from dstack.server.report.replies import Answer
@@ -35,8 +35,10 @@ def test_who_may_is_asked_again_while_github_is_away(scene: Talk, monkeypatch: p
 
 
 def test_a_permission_that_github_does_not_tell_is_none(scene: Talk) -> None:
-    scene.fake.faults.error(403, f"/collaborators/{WRITER}/permission")
-    comment = scene.say("/train")
+    who = unique("walt")
+    scene.fake.set_permission(REPO, who, "write")
+    scene.fake.faults.error(403, f"/collaborators/{who}/permission")
+    comment = scene.say("/train", who)
     assert scene.reactions(comment, "-1") == ["-1"] and scene.commented() == []
 
 
@@ -137,3 +139,19 @@ def test_a_pull_request_that_nobody_heard_of_is_looked_up(tmp_path: Path) -> Non
         comment = unheard.say("/train", created_at=scene.fake.clock() + 1)
         unheard.reactions(comment, "rocket")
         assert {run.sha for run in unheard.commented()} == {unheard.sha}
+
+
+def test_a_reader_who_asks_again_and_again_is_answered_so_often_and_no_more(
+    scene: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dstack.server.handlers.comment.MOST_AN_HOUR", 2)
+    who = unique("nosy")
+    scene.fake.set_permission(REPO, who, "read")
+    asked = [scene.say("/dstack status", who) for _ in range(4)]
+    for comment in asked[:2]:
+        scene.reactions(comment, "rocket")
+    assert "asked 2 times" in scene.told(asked[2]).reason and "asked 2 times" in scene.told(asked[3]).reason
+    wait_for(lambda: not scene.marks(REPLY))
+    assert [len(scene.replies(comment)) for comment in asked] == [1, 1, 0, 0]
+    assert [scene.fake.reactions(comment) for comment in asked[2:]] == [[], []]
+    scene.reactions(scene.say("/dstack status"), "rocket")  # who may write is never counted

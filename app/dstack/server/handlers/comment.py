@@ -42,10 +42,11 @@ from dstack.server.report.replies import (
 from dstack.server.services.record_command import finish_command, record_answer, take_command
 from dstack.server.services.record_pull import record_pull
 from dstack.server.services.settle_delivery import settle_delivery
-from dstack.server.store.commands import command_of_comment
+from dstack.server.store.commands import command_of_comment, count_commands
 from dstack.server.store.github import pull_by_number
 from dstack.server.wiring import Wiring, place_of
 
+MOST_AN_HOUR = 30  # comments of one who may not write that are answered
 _NOT_OURS = (Unavailable, ForgeBusy, ForgeDown)  # the delivery waits and is handled again
 _ONLY_ON_PULLS = Answer("", False, "Commands are done on open pull requests only.")
 
@@ -61,7 +62,9 @@ def handle_comment(wiring: Wiring, delivery: Delivery, repo: Repo, event: IssueC
         _settle(wiring, delivery, DeliveryState.IGNORED, why)
         return
     permission = _permission(wiring, repo, event.author)
-    if any(_may(permission, line) for line in lines[:MAX_COMMANDS]):
+    if not permission.may_write and _asks_too_often(wiring, repo, event):
+        _settle(wiring, delivery, DeliveryState.IGNORED, f"{event.author} asked {MOST_AN_HOUR} times within an hour")
+    elif any(_may(permission, line) for line in lines[:MAX_COMMANDS]):
         _obey(wiring, delivery, repo, event, lines, permission)
     else:
         _take(wiring, repo, event, NOT_ALLOWED)
@@ -106,6 +109,14 @@ def _permission(wiring: Wiring, repo: Repo, author: str) -> Permission:
         return wiring.forge.permission(place_of(repo), author)
     except ForgeRefused:
         return Permission.NONE
+
+
+def _asks_too_often(wiring: Wiring, repo: Repo, event: IssueComment) -> bool:
+    """Anybody may read a public repository, and ask; each answer takes the place of a status in what the forge lets us
+    write in an hour."""
+    since = wiring.clock.now() - 3600
+    repo_id, author, this = repo.id or 0, event.author, event.comment_id
+    return wiring.db.read(lambda s: count_commands(s, repo_id, author, since, but=this)) >= MOST_AN_HOUR
 
 
 def _may(permission: Permission, line: Line) -> bool:
