@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
+from fake_github import FakeGitHub
+from github_scene import connected_server, new_scene
 from joined_github import REPO, Joined, joined, workflows
 from served_api import wait_for
+from sqlmodel import col, select
 
+from dstack.server.models import Delivery
 from dstack.server.timers.watch_github import GithubWatch
+from dstack.server.wiring import Wiring
 
 FILES = workflows(train="{push: {branches: [main, topic]}}", check="pull_request", asked="{comment: /asked}")
 
@@ -149,14 +155,21 @@ def test_an_outage_is_waited_out(scene: Joined) -> None:
     assert ("train", sha, "push") in runs_of(scene)
 
 
-def test_what_was_sent_while_no_server_answered_is_taken_in_soon_after_the_start(scene: Joined) -> None:
+def test_what_was_sent_while_no_server_answered_is_taken_in_soon_after_the_start(tmp_path: Path) -> None:
     """A restart takes seconds; nobody is to wait for the next look at the log, minutes later."""
-    scene.fake.webhooks.lose(10)
-    sha = scene.fake.push(REPO, "main", {"a.txt": "lost"})
-    watch = GithubWatch()
-    watch.look(scene.api.wiring)
-    assert ("train", sha, "push") not in runs_of(scene)
-    scene.api.clock.ahead += 26
-    watch.look(scene.api.wiring)
-    scene.settle()
-    assert ("train", sha, "push") in runs_of(scene)
+    with FakeGitHub(tmp_path / "github") as fake, connected_server(fake, tmp_path / "data") as wiring:
+        scene, watch, real = new_scene(fake, wiring), GithubWatch(), wiring.clock.now
+        watch.look(wiring)
+        for name in ("first", "second"):
+            fake.push(scene.full, "main", {"a.txt": name})
+        watch.look(wiring)
+        assert list_deliveries(wiring) == []
+        wiring.clock.now = lambda: real() + 26  # type: ignore[method-assign]
+        watch.look(wiring)
+        pushes = [d.payload or b"" for d in list_deliveries(wiring) if d.event == "push"]
+        (first, second) = [json.loads(text)["after"] for text in pushes]
+        assert (first != second, second) == (True, fake.head(scene.full))  # in their order, though of one second
+
+
+def list_deliveries(wiring: Wiring) -> list[Delivery]:
+    return wiring.db.read(lambda s: list(s.exec(select(Delivery).order_by(col(Delivery.id))).all()))
