@@ -153,7 +153,8 @@ def print_job(job: Json) -> None:
     words += [f"exit code {job['exit_code']}" if job["exit_code"] else "", job.get("message") or ""]
     print("  job        " + plain(", ".join(filter(None, words))))
     for artifact in job["artifacts"]:
-        print(f"    {plain(artifact['path'])}  {artifact['files']} files, {quantities.size(artifact['bytes'])}")
+        files = f"{artifact['files']} file{'' if artifact['files'] == 1 else 's'}"
+        print(f"    {plain(artifact['path'])}  {files}, {quantities.size(artifact['bytes'])}")
 
 
 def _limit(text: str) -> int:

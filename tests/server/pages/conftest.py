@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import pytest
 import requests
 import uvicorn
 from pages_fakes import COOKIE, FakeActions, FakeGuard, FakeLogs, FakeViews
+from playwright.sync_api import Browser, sync_playwright
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -18,6 +20,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from dstack.server.web.pages import Pages
 from dstack.server.web.security_headers import SecurityHeaders
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
@@ -96,3 +103,14 @@ def site(street: _Street) -> Iterator[Site]:
     yield site
     site.logs.close()
     site.browser.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Tests with it are of the group `browser`, so that one process has one."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        yield browser
+        browser.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,28 +9,11 @@ from dataclasses import replace
 import pytest
 from page_data import a_page, a_run
 from pages_fakes import COOKIE
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
-from dstack.server.web.render.models import AttemptData
+from dstack.server.web.render.models import AttemptData, Refusal
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-)  # fmt: skip
-
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
-    pytest.mark.xdist_group("browser"),
-]
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        yield browser
-        browser.close()
+pytestmark = pytest.mark.xdist_group("browser")
 
 
 @pytest.fixture
@@ -122,8 +104,10 @@ def test_hostile_output_runs_nothing_and_phones_need_no_sideways_scrolling(site,
     run = a_run(repo=word, workflow=word, branch=word, variables={word: word}, metrics={word: 1.0}, tags=[word])
     attempt = AttemptData("t1", word, 1, "running", runner=word, step=word)
     other = AttemptData("t0", word, 1, "lost", "runner_lost", word)
+    run = replace(run, verdict="failed", verdict_why=word, gate=word, base_run=word, same_as=word, pull_request=7)
+    shown = {"subject": word, "author": word, "report": word, "pull_title": word, "refused": [Refusal(word, word)]}
     site.views.runs[:] = [
-        a_page(run, subject=word, author=word, report=word, attempts=[other, attempt], series={word: [(1, 1.0)]})
+        a_page(run, **shown, attempts=[other, attempt], series={word: [(1, 1.0)]}, is_held=True, pull_url=site.url)
     ]
     site.logs.append("t1", word.encode() + b"\n")
     page.set_viewport_size({"width": 390, "height": 800})
