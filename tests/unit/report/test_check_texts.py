@@ -136,6 +136,13 @@ SUMMARY = """| | |
 """
 
 
+def test_a_fork_is_told_whose_workflow_files_count() -> None:
+    """B39: it may have changed its own, and would wonder why nothing came of that."""
+    fork = run("waiting", needs_approval=True, trusted=False, pull_request=7, base_branch="main")
+    assert "| workflow files | of `main`: what the fork changed" in check(fork).summary
+    assert "workflow files" not in check(run()).summary
+
+
 def test_a_running_check_shows_how_far_it_is_and_where_to_stop_it() -> None:
     live = run("running", metrics={})
     detail = CheckDetail(

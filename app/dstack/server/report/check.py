@@ -113,6 +113,7 @@ def summary_of(facts: RunFacts, metrics: Mapping[str, float], public_url: str) -
         same_as=adopted,
         same_as_url=run_url(public_url, adopted) if adopted is not None else "",
         variables=_variables(run),
+        files_of_base="" if run.trusted else code(run.base_branch, 200),
         is_final=run.state.is_final,
         held=status_words.short(run.sha) if run.is_held else "",
         metrics=_metrics(run, metrics, base.metrics if base is not None else {}),
