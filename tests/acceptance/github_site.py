@@ -155,6 +155,11 @@ class OnGitHub:
         """What is due to be told: kind, target, and what was wrong with it last."""
         return [tuple(row) for row in self.site.ledger.rows(OWED, time.time())]
 
+    def told(self) -> list[tuple[Any, ...]]:
+        """What became of each delivery, newest last."""
+        query = "SELECT id, kind, event, state, reason FROM deliveries ORDER BY id DESC LIMIT 40"
+        return [tuple(row) for row in reversed(self.site.ledger.rows(query))]
+
     def count(self, query: str, *values: object) -> int:
         return int(self.site.ledger.rows(query, *values)[0]["n"])
 
