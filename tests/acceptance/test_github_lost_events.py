@@ -1,4 +1,4 @@
-"""Webhooks that are dropped, doubled, shuffled, late, or sent to nobody: the runs are those of webhooks that all came."""
+"""Webhooks that are dropped, doubled, shuffled, late, or sent to nobody: the runs are as if all had come."""
 
 from __future__ import annotations
 

@@ -11,7 +11,10 @@ from github_site import FILE, REPO, OnGitHub, on_github, program
 from machines import until
 
 FILES = {
-    FILE: "workflows:\n  - {name: train, provider: bash, on: push, metrics: metrics.json, commands: [python3 train.py]}\n"
+    FILE: """
+workflows:
+  - {name: train, provider: bash, on: push, metrics: metrics.json, commands: [python3 train.py]}
+"""
 }
 NOTES = "refs/notes/dstack"
 pytestmark = pytest.mark.xdist_group("github-gone")

@@ -9,19 +9,19 @@ import pytest
 from github_site import FILE, REPO, STRANGER, WRITER, OnGitHub, on_github, program
 
 FILES = {
-    FILE: f"""
+    FILE: """
 workflows:
   - name: train
     provider: bash
     help: Train the model
-    on: {{push: {{branches: [main], paths-ignore: ['*.md']}}, pull_request: , comment: /train}}
+    on: {push: {branches: [main], paths-ignore: ['*.md']}, pull_request: , comment: /train}
     paths: ['*.py', '.dstack/**']
     gate: accuracy >= base - 0.01
     secrets: [TOKEN]
-    metrics: {{file: metrics.json, headline: accuracy, better: higher}}
+    metrics: {file: metrics.json, headline: accuracy, better: higher}
     commands:
       - python3 train.py
-      - echo "lr ${{{{ lr }}}}, secret [$TOKEN]"
+      - echo "lr ${{ lr }}, secret [$TOKEN]"
 """,
     ".dstack/variables.yaml": "variables: {train: {lr: 0.1}}\n",
     **program(accuracy=0.9),

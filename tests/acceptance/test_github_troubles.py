@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import psutil
 import pytest
@@ -43,7 +44,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnGitHub]:
 @pytest.mark.parametrize("point", ["delivery-committed=kill@2", *(f"forge-told=kill@{n}" for n in (1, 2, 3, 5, 7))])
 def test_a_kill_between_github_and_our_row_doubles_nothing(killed: OnGitHub, point: str) -> None:
     """F2, I4. A webhook whose answer was lost is sent again with its GUID; what GitHub has already is found there."""
-    site, fake = killed.site, killed.fake
+    site = killed.site
     site.server.kill()
     site.server.start(DSTACK_FAILPOINTS=point)
     number, sha = killed.open_pull(re.sub(r"\W", "-", point), program(accuracy=0.95, seed=len(killed.runs())))
@@ -136,7 +137,7 @@ def test_an_outage_of_github_costs_no_run_and_ends_in_what_is_true(scene: OnGitH
 def writes_apart(scene: OnGitHub) -> float:
     """The shortest time between two writes that GitHub saw, in seconds."""
     times = [call.time for call in scene.fake.writes()]
-    return min(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+    return min(later - earlier for earlier, later in pairwise(times))
 
 
 @at_troubles

@@ -14,12 +14,13 @@ from pathlib import Path
 from figures import Figure
 
 TESTS = Path(__file__).parents[1]
-sys.path[:0] = [str(TESTS / "fakes"), str(TESTS / "server" / "outbox")]
+for beside in ("fakes", "server/outbox"):
+    sys.path.insert(0, str(TESTS / beside))
 
-from outbox_scene import REPO, Scene, play
-from server_clock import FakeClock
+from outbox_scene import REPO, Scene, play  # noqa: E402  they lie beside this folder
+from server_clock import FakeClock  # noqa: E402
 
-from dstack.server.models import PullRequest
+from dstack.server.models import PullRequest  # noqa: E402
 
 WORKFLOWS = ("prepare", "train", "evaluate")
 HOUR_S, EVERY_S = 3600, 10
