@@ -5,6 +5,7 @@ The only module that imports githubkit, and itself imported late: an idle server
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from dstack.errors import ForgeDown, NotConnected
 from dstack.server.gateways.forge import AppCredentials
 from dstack.version import __version__
 
+# It writes down every address, with the code of an App's registration in one of them.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 _KEPT_OPEN_S = 45.0  # polling comes every 15 s, and a new TLS connection costs 50 ms and more
 
 
