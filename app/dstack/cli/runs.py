@@ -43,6 +43,8 @@ def main(args: argparse.Namespace) -> int:
         return 0
     filters = {name: getattr(args, name) for name in ("repo", "workflow", "branch", "state", "trigger")}
     filters["pull_request"] = args.pr or ""
+    if args.trigger == "pull-request":  # as workflow files and `dstack plan` spell it
+        filters["trigger"] = "pull_request"
     limit = args.limit or (DEFAULT_JSON_LIMIT if args.json else DEFAULT_LIMIT)
     runs = list(client.all_runs(limit=limit, **filters))
     if args.json:
@@ -144,11 +146,13 @@ def print_run(run: Json) -> None:
         if value:
             print(f"  {label:<10} {value if label == 'state' else plain(str(value))}")
     for job in run["jobs"]:
-        print_job(job)
+        print_job(job, told=output.short_reason(run))
 
 
-def print_job(job: Json) -> None:
-    words = [job["name"] or "job", job["state"], output.short_reason(job)]
+def print_job(job: Json, *, told: str = "") -> None:
+    """One line, and one for each artifact; a reason that was `told` of the run is not repeated."""
+    reason = output.short_reason(job)
+    words = [job["name"] or "job", job["state"], "" if reason == told else reason]
     words += [f"on {job['runner']}" if job["runner"] else "", f"attempt {job['attempt']}" if job["attempt"] > 1 else ""]
     words += [f"exit code {job['exit_code']}" if job["exit_code"] else "", job.get("message") or ""]
     print("  job        " + plain(", ".join(filter(None, words))))

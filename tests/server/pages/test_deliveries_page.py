@@ -148,6 +148,13 @@ def test_a_run_of_a_pull_request_and_what_github_refused(scene: Joined) -> None:
     assert run.name in page(scene, f"/?repo={REPO}&pr={number}", admin)
     assert run.name not in page(scene, f"/?repo={REPO}&pr={number + 1}", admin)
 
+    asked = {"repo": REPO, "pull_request": str(number), "trigger": "pull_request"}
+    found = scene.api.ok("GET", "/api/v1/runs", params=asked)["runs"]
+    assert [row["name"] for row in found] == [run.name]
+    assert scene.api.ok("GET", "/api/v1/runs", params={**asked, "trigger": "comment"})["runs"] == []
+    for wrong in ({"trigger": "nonsense"}, {"pull_request": "x"}, {"pull_request": "0"}):
+        assert scene.api.call("GET", "/api/v1/runs", params=wrong).status_code in (400, 422), wrong
+
     overview = page(scene, "/github", admin)
     assert (
         overview.count(ESCAPED) >= 3

@@ -108,8 +108,8 @@ def _inputs(session: Session, run: Run) -> list[InputData]:
 
 
 def _facts(session: Session, run: Run, attempts: list[Attempt]) -> list[tuple[str, str]]:
-    why = trigger_words(run.trigger)
-    facts = [("Commit", run.sha), ("Started by", f"{run.created_by} ({why})" if run.created_by else why)]
+    why, by = trigger_words(run.trigger), run.created_by
+    facts = [("Commit", run.sha), ("Started by", f"{by} ({why})" if by and by != why else why)]
     if run.parent_sha:
         facts.insert(1, ("Working tree on top of", run.parent_sha))
     if attempts:
