@@ -8,7 +8,6 @@ from sqlmodel import Session, col, select
 
 from dstack.server.models import ForgeReport, Run
 from dstack.server.store.outbox import CHECK, COMMENT, ISSUE, NOTIFY, STATUS
-from dstack.wire.states import Trigger
 
 
 def workflows_seen(session: Session) -> list[str]:
@@ -17,10 +16,6 @@ def workflows_seen(session: Session) -> list[str]:
 
 def branches_seen(session: Session) -> list[str]:
     return sorted(branch for branch in session.exec(select(Run.branch).distinct()).all() if branch)
-
-
-def triggers_seen(session: Session) -> list[str]:
-    return sorted(Trigger(trigger).value for trigger in session.exec(select(Run.trigger).distinct()).all())
 
 
 def newest_run(session: Session, repo_id: int, workflow: str, branch: str) -> Run | None:

@@ -19,7 +19,6 @@ from dstack.server.store.jobs import job_by_id
 from dstack.server.store.page_queries import (
     branches_seen,
     newest_run,
-    triggers_seen,
     workflows_seen,
 )
 from dstack.server.store.repos import list_repos, repo_by_name
@@ -30,6 +29,7 @@ from dstack.server.store.tags import list_tags
 from dstack.server.store.views import view_artifact, view_runners, view_tags
 from dstack.server.web.api.artifacts import find_artifact, read_manifest
 from dstack.server.web.api.runs import find_repo, find_run
+from dstack.server.web.page_choices import TRIGGERS
 from dstack.server.web.page_ports import LogSize
 from dstack.server.web.page_run import attempt_data, run_data, run_rows
 from dstack.server.web.render.models import (
@@ -82,9 +82,7 @@ class StoreViews:
 
     def choices(self, viewer: str) -> Choices:
         return self._db.read(
-            lambda s: Choices(
-                [r.full_name for r in list_repos(s)], workflows_seen(s), branches_seen(s), triggers_seen(s)
-            )
+            lambda s: Choices([r.full_name for r in list_repos(s)], workflows_seen(s), branches_seen(s), list(TRIGGERS))
         )
 
     def get_run(self, viewer: str, name: str) -> RunData | None:
