@@ -12,6 +12,7 @@ from sqlmodel import Session
 from dstack.server.models import NotNeeded
 from dstack.server.services.send_checks import send
 from dstack.server.store.outbox import CHECK, mark_outdated
+from dstack.server.store.reports import parked, unpark
 from dstack.wire.states import Reason, Verdict
 
 LOG = b'Traceback (most recent call last):\n  File "train.py", line 1, in <module>\n    print(x)\nNameError: x\n'
@@ -134,7 +135,7 @@ def test_a_gate_decides_the_conclusion(scene: Scene) -> None:
     assert check.conclusion == "failure" and "accuracy 0.934 \\< 0.95" in check.output["summary"]
 
 
-def test_files_with_problems_are_marked_where_they_are(scene: Scene) -> None:
+def tell_of_problems(scene: Scene) -> None:
     why = "config error: .dstack/workflows.yaml:3:5: unknown key"
 
     def unit(session: Session) -> None:
@@ -145,9 +146,26 @@ def test_files_with_problems_are_marked_where_they_are(scene: Scene) -> None:
 
     scene.wiring.db.write(unit)
     scene.idle()
+
+
+def test_files_with_problems_are_marked_where_they_are(scene: Scene) -> None:
+    tell_of_problems(scene)
     (check,) = scene.github.checks(REPO)
     assert (check.name, check.conclusion) == ("dstack / config", "failure")
     assert [(a["path"], a["start_line"]) for a in check.annotations] == [(".dstack/workflows.yaml", 3)]
+
+
+def test_files_with_problems_are_marked_once_the_app_may(scene: Scene) -> None:
+    permissions = dict(scene.github.installations[scene.installation].permissions)
+    scene.github.grant(scene.installation, {**permissions, "checks": "read"})
+    tell_of_problems(scene)
+    assert [row.target for row in scene.wiring.db.read(parked)] == [f"config:{scene.sha}"]
+    scene.github.grant(scene.installation, permissions)
+    scene.github.expire_tokens()
+    scene.wiring.db.write(lambda s: unpark(s, [1], scene.clock.now()))
+    scene.idle()
+    assert [check.name for check in scene.github.checks(REPO)] == ["dstack / config"]
+    assert scene.wiring.db.read(parked) == [] and scene.marks(later=True) == []
 
 
 def test_a_text_that_is_refused_is_sent_once_more_shorter(scene: Scene) -> None:

@@ -92,7 +92,8 @@ def unpark(session: Session, repo_ids: Collection[int], now: float) -> int:
     rows = [row for repo_id in repo_ids for row in parked(session, repo_id)]
     for row in rows:
         # A status is parked by commit and context, and rendered by commit.
-        mark_outdated(session, row.kind, f"{row.repo_id}:{row.target.partition(':')[0]}", now)
+        target = row.target.partition(":")[0] if row.kind == STATUS else row.target
+        mark_outdated(session, row.kind, f"{row.repo_id}:{target}", now)
     return len(rows)
 
 
