@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from dstack.errors import Conflict, DstackError, ForgeRefused
 from dstack.server.forge_events import CheckRunEvent, CheckSuiteEvent, Origin
 from dstack.server.gateways.forge import Permission
 from dstack.server.handlers.github import settle
 from dstack.server.handlers.registry import handles_event
-from dstack.server.models import Delivery, Group, Repo, Run
+from dstack.server.models import Delivery, Group, Repo
 from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.restart_run import restart_run
 from dstack.server.services.settle_delivery import settle_delivery
-from dstack.server.store.runs import run_by_name
+from dstack.server.store.runs import clean_runs_at, run_by_name, runs_of_delivery
 from dstack.server.transitions.deliveries import receive_delivery
 from dstack.server.transitions.tags import move_tag
 from dstack.server.wiring import Wiring, place_of
@@ -103,8 +103,7 @@ def _restart(wiring: Wiring, delivery: Delivery, name: str, session: Session) ->
 
 def _restart_all(wiring: Wiring, delivery: Delivery, repo: Repo, sha: str, session: Session) -> str:
     """The newest clean run of each workflow at this commit that has ended."""
-    query = select(Run).where(Run.repo_id == repo.id, Run.sha == sha, col(Run.is_clean)).order_by(col(Run.id))
-    newest = {run.workflow: run for run in session.exec(query).all()}
+    newest = {run.workflow: run for run in clean_runs_at(session, repo.id or 0, sha)}
     said = []
     for old in newest.values():
         try:
@@ -148,6 +147,5 @@ def _approve(wiring: Wiring, delivery: Delivery, name: str, session: Session) ->
 
 def _keep_commits(wiring: Wiring, delivery: Delivery) -> None:
     """Runs made again hold their commits, as every run does."""
-    query = select(Run).join(Group, col(Group.id) == Run.group_id).where(Group.delivery_id == delivery.id)
-    for run in wiring.db.read(lambda s: s.exec(query).all()):
+    for run in wiring.db.read(lambda s: runs_of_delivery(s, delivery.id or 0)):
         wiring.git.keep_all(run.git_id, {run.name: run.sha})

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from dstack.server.models import NotNeeded, Run
 from dstack.server.store.outbox import CHECK, COMMENT, STATUS, mark_outdated
 from dstack.server.store.pulls import pulls_at
+from dstack.server.store.runs import clean_runs_at
 
 CONFIG = "config"  # stands in for a workflow where the files themselves have problems
 _LONGEST = 2000
@@ -16,8 +17,7 @@ _LONGEST = 2000
 
 def note_not_needed(session: Session, repo_id: int, sha: str, whys: Mapping[str, str], now: float) -> None:
     """`whys` is workflow -> why. A clean run of a workflow at this commit says more, whenever it was made."""
-    ran = select(Run.workflow).where(Run.repo_id == repo_id, Run.sha == sha, col(Run.is_clean)).distinct()
-    done = set(session.exec(ran).all()) if whys else set()
+    done = {run.workflow for run in clean_runs_at(session, repo_id, sha)} if whys else set()
     left = {workflow: why for workflow, why in whys.items() if workflow not in done}
     for workflow, why in left.items():
         _put(session, NotNeeded(repo_id=repo_id, sha=sha, workflow=workflow, why=why[:_LONGEST], created_at=now))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session
 
 from dstack.server.gateways.forge import InstallationFacts
 from dstack.server.models import Installation, Repo
-from dstack.server.models.repo import GITHUB
-from dstack.server.store.github import installation_by_id
+from dstack.server.store.github import installation_by_id, repos_of_installation
 from dstack.server.store.reports import unpark
 
 UNINSTALLED = "the App was uninstalled"
@@ -28,7 +27,7 @@ def record_installation(
     row.suspended, row.removed, row.updated_at = facts.suspended, removed, now
     row.problem = UNINSTALLED if removed else SUSPENDED if facts.suspended else ""
     session.add(row)
-    covered = session.exec(select(Repo).where(Repo.forge == GITHUB, Repo.installation_id == facts.id)).all()
+    covered = repos_of_installation(session, facts.id)
     if not row.problem and could != (row.permissions, row.problem):
         unpark(session, [repo.id or 0 for repo in covered], now)  # what was refused may be taken now
     for repo in covered:
@@ -42,12 +41,8 @@ def record_installation(
 
 def let_go(session: Session, forge_ids: Collection[str], installation_id: int, why: str) -> list[Repo]:
     """Those of the repositories that belonged to this installation; the App may do nothing there any more."""
-    found = session.exec(
-        select(Repo).where(
-            Repo.forge == GITHUB, Repo.installation_id == installation_id, col(Repo.forge_id).in_(forge_ids)
-        )
-    ).all()
+    found = [repo for repo in repos_of_installation(session, installation_id) if repo.forge_id in forge_ids]
     for repo in found:
         repo.installation_id, repo.problem = None, why
         session.add(repo)
-    return list(found)
+    return found

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from sqlmodel import Session, col, select
-from sqlmodel.sql.expression import SelectOfScalar
+from sqlmodel import Session
 
 from dstack.server.models import PullRequest, Run
 from dstack.server.store.jobs import jobs_of_run
+from dstack.server.store.pulls import PULL_TRIGGERS, runs_made_for_pull
 from dstack.server.transitions.jobs import stop_job
-from dstack.wire.states import FINAL_STATES, Reason, Trigger
+from dstack.wire.states import Reason, Trigger
 
 CLOSED = "pull request closed"
 
@@ -44,8 +44,8 @@ def running_workflows(session: Session, pull: PullRequest) -> set[tuple[str, str
 def let_run_again(session: Session, pull: PullRequest) -> None:
     """It was reopened: runs of its head that were stopped only because it was closed give up their natural keys, so
     that they, and what needs them, are made anew."""
-    for run in session.exec(_of_pull(pull).where(Run.sha == pull.head_sha)).all():
-        if run.reason is Reason.SUPERSEDED_BY and run.message == CLOSED:
+    for run in runs_made_for_pull(session, pull):
+        if run.sha == pull.head_sha and run.reason is Reason.SUPERSEDED_BY and run.message == CLOSED:
             run.key = None
             session.add(run)
 
@@ -57,22 +57,12 @@ def _is_current(pull: PullRequest, run: Run) -> bool:
 def _cause(session: Session, pull: PullRequest, workflow: str) -> str:
     if not pull.is_open:
         return CLOSED
-    current = _of_pull(pull).where(
-        Run.workflow == workflow, Run.sha == pull.head_sha, Run.base_branch == pull.base_branch
-    )
-    newest = session.exec(current.order_by(col(Run.id).desc())).first()
-    return newest.name if newest is not None else f"the head {pull.head_sha[:7]}"
+    of_head = [run for run in runs_made_for_pull(session, pull) if run.workflow == workflow and _is_current(pull, run)]
+    return of_head[-1].name if of_head else f"the head {pull.head_sha[:7]}"
 
 
-def _open_runs(session: Session, pull: PullRequest, triggers: Sequence[Trigger] = (Trigger.PULL_REQUEST,)) -> list[Run]:
-    query = _of_pull(pull, triggers).where(col(Run.state).not_in(FINAL_STATES)).order_by(col(Run.id))
-    return list(session.exec(query).all())
-
-
-def _of_pull(pull: PullRequest, triggers: Sequence[Trigger] = (Trigger.PULL_REQUEST,)) -> SelectOfScalar[Run]:
-    return select(Run).where(
-        Run.repo_id == pull.repo_id, Run.pull_request == pull.number, col(Run.trigger).in_(triggers)
-    )
+def _open_runs(session: Session, pull: PullRequest, triggers: Sequence[Trigger] = PULL_TRIGGERS) -> list[Run]:
+    return [run for run in runs_made_for_pull(session, pull, triggers) if not run.state.is_final]
 
 
 def _stop(session: Session, run: Run, cause: str, now: float, *, also_running: bool = False) -> bool:

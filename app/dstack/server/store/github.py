@@ -30,6 +30,10 @@ def repo_by_forge_id(session: Session, forge_id: str) -> Repo | None:
     return session.exec(select(Repo).where(Repo.forge == GITHUB, Repo.forge_id == forge_id)).first()
 
 
+def repos_of_installation(session: Session, installation_id: int) -> Sequence[Repo]:
+    return session.exec(select(Repo).where(Repo.forge == GITHUB, Repo.installation_id == installation_id)).all()
+
+
 def mirrored_repos(session: Session) -> Sequence[Repo]:
     """Repositories of the forge that our App may act in."""
     return session.exec(

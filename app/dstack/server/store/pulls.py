@@ -10,6 +10,7 @@ from sqlmodel import Session, col, func, select
 from dstack.server.models import Attempt, JobRow, Metric, NotNeeded, PullRequest, Run
 from dstack.wire.states import Trigger
 
+PULL_TRIGGERS = (Trigger.PULL_REQUEST,)
 MOST_RUNS = 100
 MOST_POINTS = 400  # of one metric of one run: more than any chart shows
 
@@ -79,3 +80,14 @@ def metric_of_run(session: Session, run_id: int, name: str) -> list[tuple[int, f
         rows = session.exec(select(step, value).where((numbered.c.place - 1) % every == 0).order_by(at)).all()
         points += [(int(step), float(value)) for step, value in rows]
     return points
+
+
+def runs_made_for_pull(session: Session, pull: PullRequest, triggers: Sequence[Trigger] = PULL_TRIGGERS) -> list[Run]:
+    """All runs that these triggers made for it, at whatever head, oldest first."""
+    return list(
+        session.exec(
+            select(Run)
+            .where(Run.repo_id == pull.repo_id, Run.pull_request == pull.number, col(Run.trigger).in_(triggers))
+            .order_by(col(Run.id))
+        ).all()
+    )

@@ -20,7 +20,8 @@ def facts_of_commit(session: Session, repo_id: int, sha: str) -> CommitFacts:
     """Of its runs those that something is told of: the newest of a kind, and the newest that succeeded. Runs of working
     trees are not of the commit they were based on, and nobody's."""
     mine = (Run.repo_id == repo_id, Run.sha == sha, Run.parent_sha == "")
-    newest = select(func.max(Run.id)).where(*mine).group_by(col(Run.workflow), col(Run.is_clean), col(Run.trigger))
+    kinds = (col(Run.workflow), col(Run.is_clean), col(Run.trigger), col(Run.trusted))
+    newest = select(func.max(Run.id)).where(*mine).group_by(*kinds)
     succeeded = (
         select(func.max(Run.id))
         .where(*mine, Run.state == JobState.SUCCEEDED)

@@ -77,6 +77,20 @@ def runs_of_group(session: Session, group_id: int) -> Sequence[Run]:
     return session.exec(select(Run).where(Run.group_id == group_id).order_by(col(Run.id))).all()
 
 
+def runs_of_delivery(session: Session, delivery_id: int) -> Sequence[Run]:
+    """All runs that came of it."""
+    return session.exec(
+        select(Run).join(Group, col(Group.id) == Run.group_id).where(Group.delivery_id == delivery_id)
+    ).all()
+
+
+def clean_runs_at(session: Session, repo_id: int, sha: str) -> Sequence[Run]:
+    """Clean runs of a commit, oldest first."""
+    return session.exec(
+        select(Run).where(Run.repo_id == repo_id, Run.sha == sha, col(Run.is_clean)).order_by(col(Run.id))
+    ).all()
+
+
 def states_in_group(session: Session, group_id: int) -> Sequence[JobState]:
     """Each state that a run of the group is in, once: a group may have hundreds of runs, and this is asked often."""
     states = session.exec(select(Run.state).where(Run.group_id == group_id).distinct()).all()
