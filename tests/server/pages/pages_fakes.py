@@ -49,7 +49,7 @@ class FakeViews:
             not getattr(wanted, key) or getattr(wanted, key) == getattr(run, key)
             for key in ("repo", "workflow", "branch", "trigger")
         )
-        named = named and wanted.pr in ("", str(run.pull_request))
+        named = named and wanted.pr in ("", str(run.pull_request)) and wanted.sha in ("", run.sha)
         return state and named and run.name not in self.hidden
 
     def choices(self, viewer: str) -> Choices:

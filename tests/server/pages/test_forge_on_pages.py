@@ -112,6 +112,13 @@ def test_the_list_is_narrowed_by_pull_request_and_trigger(site) -> None:
     assert "/?state=failed&trigger=comment&pr=7" in page.links()
 
 
+def test_reports_link_to_the_runs_of_a_repo_or_a_commit(site) -> None:
+    site.views.runs[:] = [a_page(a_run("this-run-1")), a_page(a_run("that-run-2", sha="f" * 40, repo="ada/letters"))]
+    for query, name in ((f"sha={SHA}", "this-run-1"), ("repo=ada/letters", "that-run-2")):
+        page = Page(site.get(f"/runs?{query}").text)
+        assert [link for link in page.links() if link.startswith("/runs/")] == [f"/runs/{name}"]
+
+
 @pytest.mark.parametrize("query", ["pr=x", "pr=-1", "pr=7%20or%201", "trigger=nonsense", "pr=" + "9" * 30])
 def test_a_filter_that_can_match_nothing_is_said_so(site, query: str) -> None:
     assert site.get(f"/?{query}").status_code == 400

@@ -307,7 +307,7 @@ def test_a_conflict_is_a_page_that_says_so(site) -> None:
     "path",
     [
         "/nope", "/x;.css", "//admin", "/%2fadmin",
-        "/runs", "/runs/", "/runs/nope", "/runs/..%2f..", "/tags/", "/runs/a/b",
+        "/run", "/runs/", "/runs/nope", "/runs/..%2f..", "/tags/", "/runs/a/b",
         "/artifacts/nope", "/artifacts/a1/files/nope", "/static/../pages/run.html", "/static/%2e%2e/pages/run.html",
         "/runs/" + "x" * 5000, "/runs/%00", "/runs/%ff", "/badge/x.svg",
     ],

@@ -55,6 +55,16 @@ def test_a_run_against_its_base() -> None:
     assert "<details><summary>Report of train</summary>\n\n# Result\n\nAll well.\n\n</details>" in text
 
 
+def test_two_runs_of_a_workflow_are_told_apart_wherever_they_stand() -> None:
+    tried = replace(TRAIN, name="warm-hawk-4", note="comment lr=9")
+    text = render_comment(picture(TRAIN, tried))
+    assert text.count("- **train**: gate passed") == 1
+    assert "- **train** (comment lr=9): gate passed" in text
+    assert "**train** (comment lr=9), accuracy over steps. Blue line: warm-hawk-4" in text
+    assert "<summary>Report of train</summary>" in text
+    assert "<summary>Report of train (comment lr=9)</summary>" in text
+
+
 @pytest.mark.parametrize(
     ("change", "shown"),
     [

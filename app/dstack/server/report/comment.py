@@ -176,10 +176,13 @@ def _names(lines: Sequence[RunLine]) -> list[str]:
     return names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"]
 
 
+def _title(line: RunLine) -> str:
+    """Its workflow, told apart from other runs of it."""
+    return f"**{plain(line.workflow, 100)}**" + (f" ({plain(line.note, 80)})" if line.note else "")
+
+
 def _row(line: RunLine) -> str:
-    workflow = f"**{plain(line.workflow, 100)}**"
-    if line.note:
-        workflow += f" ({plain(line.note, 80)})"
+    workflow = _title(line)
     if line.needs:
         workflow += f" ← {plain(', '.join(line.needs), 100)}"
     time = duration(line.seconds) if line.seconds is not None else f"since {line.since}" if line.since else ""
@@ -213,7 +216,7 @@ def _against(line: RunLine) -> str:
 
 def _remarks(picture: PullPicture) -> list[str]:
     """Why each run stands as it does, where the table does not say it all."""
-    said = [f"**{plain(line.workflow, 100)}**: {words}" for line in picture.lines if (words := _remark(line))]
+    said = [f"{_title(line)}: {words}" for line in picture.lines if (words := _remark(line))]
     if any(line.held for line in picture.lines):
         command = f"/dstack approve {picture.head_sha[:7]}"
         said.insert(
@@ -244,7 +247,7 @@ def _drawings(picture: PullPicture) -> list[dict[str, str]]:
             chart = metric_chart(line.headline, line.points, line.base_points)
             if chart:
                 against = f", grey line: the base ({plain(line.base, 100)})" if has_base_line(chart) else ""
-                metric = f"**{plain(line.workflow, 100)}**, {plain(line.headline, 60)} over steps."
+                metric = f"{_title(line)}, {plain(line.headline, 60)} over steps."
                 drawn.append({"caption": f"{metric} Blue line: {plain(line.name, 100)}{against}.", "chart": chart})
     return drawn
 
@@ -253,7 +256,7 @@ def _report(line: RunLine, most: int) -> dict[str, object]:
     """A workflow's own report; without text where there is no room for any. It has been made harmless already."""
     kept = cut(line.report, most)
     return {
-        "workflow": tagged(line.workflow, 100),
+        "workflow": tagged(line.workflow, 100) + (f" ({tagged(line.note, 80)})" if line.note else ""),
         "page": f"[{plain(line.name, 100)}]({line.url})",
         "text": closed(kept).strip("\n"),
         "is_cut": kept is not line.report,

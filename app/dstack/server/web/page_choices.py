@@ -14,7 +14,7 @@ from dstack.wire.states import JobState, Trigger
 
 STATES: Final = ("", "active", *(state.value for state in JobState))
 TRIGGERS: Final = tuple(trigger.value for trigger in Trigger)
-_FILTERS: Final = ("repo", "workflow", "branch", "state", "trigger", "pr")
+_FILTERS: Final = ("repo", "workflow", "branch", "state", "trigger", "pr", "sha")
 
 
 def read_filter(request: Request) -> RunFilter:

@@ -73,6 +73,7 @@ class StoreViews:
             state="" if active else wanted.state,
             active=active,
             trigger=wanted.trigger,
+            sha=wanted.sha,
             pull_request=int(wanted.pr) if wanted.pr else None,
             before=int(wanted.cursor) if wanted.cursor else None,
         )

@@ -53,6 +53,7 @@ class Pages:
         edge = self.shell.edge
         return [
             Route("/", edge(self.runs), methods=["GET"]),
+            Route("/runs", edge(self.runs), methods=["GET"]),  # where reports link to
             Route("/runs/{name}", edge(self.run), methods=["GET"]),
             Route("/runs/{name}/log", edge(self.log), methods=["GET"]),
             Route("/runs/{name}/log/stream", edge(self.log_stream), methods=["GET"]),

@@ -20,6 +20,7 @@ class RunFilter:
     state: str = ""
     trigger: str = ""
     pr: str = ""  # the number of a pull request
+    sha: str = ""
     cursor: str = ""
 
 
