@@ -14,16 +14,18 @@ import psutil
 import pytest
 from github_site import FILE, REPO, OnGitHub, on_github, program
 
+# A server that dies between an offer and its answer costs a lease, and then an attempt: `retry` has more of them.
 FILES = {
     FILE: """
 workflows:
   - name: train
     provider: bash
+    retry: 5
     on: {push: {branches: [main]}, pull_request: , comment: /train}
     metrics: {file: metrics.json, headline: accuracy, better: higher}
     gate: accuracy >= base - 0.01
     commands: ["python3 train.py ${{ lr }}"]
-  - {name: check, provider: bash, on: pull_request, commands: ['true']}
+  - {name: check, retry: 5, provider: bash, on: pull_request, commands: ['true']}
   - {name: long, provider: bash, on: {comment: /long}, commands: ["for n in $(seq 100); do echo $n; sleep 0.1; done"]}
 """,
     ".dstack/variables.yaml": "variables: {train: {lr: 1}}\n",
@@ -33,10 +35,10 @@ workflows:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnGitHub]:
-    with on_github(tmp_path_factory.mktemp("killed"), FILES) as made:
+    with on_github(tmp_path_factory.mktemp("killed"), FILES, DSTACK_LEASE_S="6") as made:
         made.site.runner()
         yield made
-        made.settle()
+        made.settle(60)
         made.assert_sound()
 
 
@@ -52,9 +54,9 @@ def test_a_kill_between_github_and_our_row_doubles_nothing(killed: OnGitHub, poi
     assert site.server.ended(60) == -signal.SIGKILL
     site.server.start()
     redeliver_failed(killed)
-    killed.status(sha, "dstack/train", "success")
-    killed.status(sha, "dstack/check", "success")
-    killed.settle()
+    killed.status(sha, "dstack/train", "success", within_s=60)
+    killed.status(sha, "dstack/check", "success", within_s=60)
+    killed.settle(60)
     runs = killed.runs(sha)
     assert sorted(run["workflow"] for run in runs) == ["check", "train", *(["train"] if comment else [])]
     assert not any(run["restarted_from"] for run in runs)
