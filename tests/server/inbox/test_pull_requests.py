@@ -273,3 +273,13 @@ def test_doubled_and_shuffled_news_give_the_same_runs(scene: Joined, seed: int) 
     assert [states["check", sha] for sha in shas] == [JobState.STOPPED, JobState.STOPPED, JobState.QUEUED]
     assert states["check", other] is JobState.STOPPED
     assert scene.pull(number).head_sha == shas[-1] and not scene.pull(closed).is_open
+
+
+def test_a_strangers_message_skips_nothing(scene: Joined) -> None:
+    """What is skipped is green, and a stranger wrote the message."""
+    fork = scene.fake.fork(REPO, "skipper")
+    sha = scene.fake.push(fork, "topic", {"a.py": "1"}, "Words only [skip ci]", author="skipper")
+    scene.fake.open_pull(REPO, "topic", head_repo=fork, author="skipper")
+    scene.settle()
+    assert [(run.workflow, run.is_held) for run in scene.runs(sha)] == [("check", True)]
+    assert "check" not in scene.not_needed(sha)

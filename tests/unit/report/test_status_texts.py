@@ -128,6 +128,17 @@ def test_the_newest_run_of_a_context_counts_and_others_beside_it() -> None:
     }
 
 
+def test_a_strangers_run_of_a_commit_that_was_pushed_here_says_nothing_of_it() -> None:
+    """Anybody may open a pull request from a fork at any commit there is."""
+    pushed, strangers = run("failed", id=5), run(id=9, trusted=False)
+    (status,) = all_of(pushed, strangers)
+    assert status.state is StatusState.FAILURE
+    (status,) = all_of(run(id=5, trusted=False), run("failed", id=6, trusted=False))
+    assert status.state is StatusState.FAILURE
+    (status,) = all_of(run("failed", id=4, trusted=False), run(id=5))
+    assert status.state is StatusState.SUCCESS
+
+
 def test_ends_come_before_what_goes_on() -> None:
     runs = [run("running", workflow="a"), run("failed", workflow="b"), run("queued", workflow="c"), run(workflow="d")]
     assert [s.context for s in all_of(*runs)] == ["dstack/b", "dstack/d", "dstack/a", "dstack/c"]

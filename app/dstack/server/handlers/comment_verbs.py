@@ -118,7 +118,7 @@ def _push_to_pull(scene: Scene) -> Event:
         branch=pull.base_branch,
         default_branch=git.default_branch(str(scene.repo_id)),
         changed=git.changed_paths(where, base, scene.sha) if base is not None else None,
-        message=git.commit_info(where, scene.sha).message,
+        message="" if pull.is_fork else git.commit_info(where, scene.sha).message,
         action="synchronize",
         is_draft=pull.is_draft,
     )

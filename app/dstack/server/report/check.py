@@ -18,7 +18,7 @@ from dstack.server.report.annotations import annotations_of_log, annotations_of_
 from dstack.server.report.budget import cut, cut_start, size
 from dstack.server.report.chart import Point, has_base_line, metric_chart
 from dstack.server.report.markdown import code, fenced, plain, readable
-from dstack.server.report.status import context_of, run_url, status_of, statuses_of
+from dstack.server.report.status import context_of, newest_of_contexts, run_url, status_of, statuses_of
 from dstack.server.report.templates import fill
 from dstack.server.report.words import STATES, VERDICTS, change, number
 from dstack.wire.states import JobState, Reason, Verdict
@@ -198,7 +198,7 @@ def _within(text: str) -> str:
 
 def check_of_commit(commit: CommitFacts, details: Mapping[str, CheckDetail], public_url: str, now: float) -> CheckWrite:
     """One for all runs of a commit; `details` by the name of the run. `external_id` is `commit:SHA`."""
-    newest = {context_of(facts.run): facts for facts in commit.runs}
+    newest = newest_of_contexts(commit.runs)
     mine = {
         facts.run.name: (facts, check_of_run(facts, details[facts.run.name], public_url)) for facts in newest.values()
     }

@@ -21,7 +21,7 @@ _LIVE_OR_OFFERED = (JobState.OFFERED, JobState.PREPARING, JobState.RUNNING, JobS
 
 def statuses_of(commit: CommitFacts, public_url: str, now: float) -> list[StatusWrite]:
     """Ends first. A run whose verdict is due any moment has none: the last one stays."""
-    newest = {context_of(facts.run): facts for facts in commit.runs}
+    newest = newest_of_contexts(commit.runs)
     found = [
         StatusWrite(commit.sha, context, *status_of(facts), run_url(public_url, facts.run))
         for context, facts in newest.items()
@@ -31,6 +31,17 @@ def statuses_of(commit: CommitFacts, public_url: str, now: float) -> list[Status
     found += _tags(commit, public_url)
     found += _artifacts(commit, public_url)
     return sorted(found, key=lambda status: status.state is StatusState.PENDING)
+
+
+def newest_of_contexts(runs: Iterable[RunFacts]) -> dict[str, RunFacts]:
+    """Context -> the run that speaks there; `runs` oldest first. A stranger may make a pull request of any commit, also
+    of one that others have pushed: what is known of it from its own branch is not theirs to change."""
+    newest: dict[str, RunFacts] = {}
+    for facts in runs:
+        known = newest.get(context_of(facts.run))
+        if known is None or facts.run.trusted or not known.run.trusted:
+            newest[context_of(facts.run)] = facts
+    return newest
 
 
 def context_of(run: Run) -> str:
