@@ -14,6 +14,6 @@ class Group(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True)
     repo_id: int = Field(foreign_key="repos.id", index=True)
-    delivery_id: int | None = Field(default=None, foreign_key="deliveries.id")
+    delivery_id: int | None = Field(default=None, foreign_key="deliveries.id", index=True)
     state: JobState = Field(default=JobState.WAITING, sa_column=enum_column(JobState))
     created_at: float

@@ -198,3 +198,5 @@ def upgrade() -> None:
     # ### end Alembic commands ###
     # Only pushes started runs with default variables until now; without them the next results would have no base.
     op.execute("UPDATE runs SET is_clean = 1 WHERE trigger = 'push'")
+    with op.batch_alter_table("groups", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_groups_delivery_id"), ["delivery_id"], unique=False)
