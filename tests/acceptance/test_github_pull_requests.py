@@ -39,14 +39,22 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnGitHub]:
         made.assert_sound()
 
 
+@pytest.fixture(scope="module")
+def base(scene: OnGitHub) -> str:
+    """A commit of main that was trained: 0.93."""
+    sha = scene.push(program(accuracy=0.93))
+    scene.ended(sha, 1)
+    return sha
+
+
 pytestmark = pytest.mark.xdist_group("github-pulls")
 
 
-def test_a_push_is_told_from_its_beginning_to_its_metric(scene: OnGitHub) -> None:
+def test_a_push_is_told_from_its_beginning_to_its_metric(scene: OnGitHub, base: str) -> None:
     """I13: pending while it goes on; at the end state, duration and headline; a check with the log; pages to open."""
-    sha = scene.push(program(accuracy=0.93))
+    sha = base
     status = scene.status(sha, "dstack/train", "success")
-    (run,) = scene.ended(sha, 1)
+    (run,) = scene.runs(sha)
     assert re.fullmatch(r"\d+s · accuracy 0\.93 · first result", status.description or ""), status.description
     assert status.target_url == f"{scene.site.server.url}/runs/{run['name']}"
     assert set(scene.history(sha, "dstack/train")[:-1]) == {"pending"}
@@ -57,14 +65,16 @@ def test_a_push_is_told_from_its_beginning_to_its_metric(scene: OnGitHub) -> Non
     assert [action["label"] for action in check.actions] == ["Tag latest"]
 
 
-def test_a_pull_request_is_compared_with_its_base_and_no_command_turns_a_red_gate_green(scene: OnGitHub) -> None:
+def test_a_pull_request_is_compared_with_its_base_and_no_command_turns_a_red_gate_green(
+    scene: OnGitHub, base: str
+) -> None:
     number, good = scene.open_pull("faster", program(accuracy=0.95))
     body = scene.comment(number, "✅ succeeded")
     (run,) = scene.ended(good, 1)
-    (base,) = scene.runs(scene.fake.head(REPO))
-    assert f"| accuracy 0.95 | +0.02 ▲ better (0.93 in {base['name']}) | [{run['name']}]" in body
+    (before,) = scene.runs(base)
+    assert f"| accuracy 0.95 | +0.02 ▲ better (0.93 in {before['name']}) | [{run['name']}]" in body
     assert (scene.status(good, "dstack/train", "success").description or "").endswith("s · accuracy 0.95 (+0.02)")
-    assert (run["pull_request"], run["base_run"], run["verdict"]) == (number, base["name"], "passed")
+    assert (run["pull_request"], run["base_run"], run["verdict"]) == (number, before["name"], "passed")
 
     bad = scene.fake.push_pull(REPO, number, program(accuracy=0.5))
     red = scene.status(bad, "dstack/train", "failure")
@@ -82,6 +92,7 @@ def test_a_pull_request_is_compared_with_its_base_and_no_command_turns_a_red_gat
     assert "(comment lr=9)" in scene.comment(number, mine["name"], run["name"])
 
 
+@pytest.mark.usefixtures("base")
 def test_a_green_run_with_other_variables_leaves_the_required_status_red(scene: OnGitHub) -> None:
     """As above, where the command's run itself is green: the gate is met only with the other variable."""
     text = "import json, sys\nlr = float(sys.argv[1]) if sys.argv[1:] else 0\n"
