@@ -241,3 +241,18 @@ def test_a_pull_request_that_goes_elsewhere_now_is_looked_at_again(scene: Forks)
     scene.settle()
     scene.say(number, f"/dstack approve {sha}")
     assert [approval.base_branch for approval in scene.approvals() if approval.sha == sha] == [branch]
+
+
+def test_a_button_seen_under_another_branch_approves_nothing(scene: Forks) -> None:
+    """Aimed elsewhere while somebody was looking at it: other workflows would run than were looked at."""
+    number = scene.fork_pull()
+    (train, _), sha = scene.runs_of(number), scene.head(number)
+    branch = f"old{next(scene.numbers)}"
+    scene.fake.push(REPO, branch, {"x.py": "1\n"})
+    scene.fake.edit_pull(REPO, number, base=branch)
+    scene.settle()
+    body = {"number": number, "sha": sha, "by": WRITER, "gpu_seconds": None, "base": train.base_branch}
+    settled = scene.file("approved", f"elsewhere:{number}", body)
+    assert settled.state is DeliveryState.FAILED and f"goes to {branch} now, not to main" in settled.reason
+    assert scene.api.call("POST", f"/api/v1/runs/{train.name}/approve", json={}).status_code == 409
+    assert [approval for approval in scene.approvals() if approval.sha == sha] == []

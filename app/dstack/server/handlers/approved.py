@@ -17,13 +17,21 @@ from dstack.server.wiring import Wiring
 
 @handles("approved")
 def handle_approved(wiring: Wiring, delivery: Delivery) -> None:
-    """Body: `number`, `sha` (the head, or the beginning of it), `by`, `gpu_seconds` (None: no limit)."""
+    """Body: `number`, `sha` (the head, or the beginning of it), `by`, `gpu_seconds` (None: no limit), `base`: the
+    branch it went to where `by` looked at it."""
     body, now = delivery.body, wiring.clock.now()
 
     def unit(session: Session) -> None:
         repo = repo_by_id(session, delivery.repo_id or 0)
         runs = approve_pull(
-            session, repo, body["number"], body["sha"], by=body["by"], gpu_seconds=body.get("gpu_seconds"), now=now
+            session,
+            repo,
+            body["number"],
+            body["sha"],
+            by=body["by"],
+            gpu_seconds=body.get("gpu_seconds"),
+            now=now,
+            seen_base=body.get("base"),
         )
         names = ", ".join(run.name for run in runs)
         reason = f"{short(body['sha'])} of #{body['number']} is approved; " + (names or "none of its runs waits")

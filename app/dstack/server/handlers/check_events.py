@@ -132,7 +132,13 @@ def _approve(wiring: Wiring, delivery: Delivery, name: str, session: Session) ->
     run = run_by_name(session, name)
     if run is None or run.pull_request is None:
         raise Conflict(f"{name} is not of a pull request")
-    body = {"number": run.pull_request, "sha": run.sha, "by": delivery.sender, "gpu_seconds": None}
+    body = {
+        "number": run.pull_request,
+        "sha": run.sha,
+        "by": delivery.sender,
+        "gpu_seconds": None,
+        "base": run.base_branch,
+    }
     receive_delivery(
         session,
         "approved",

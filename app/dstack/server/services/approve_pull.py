@@ -17,19 +17,29 @@ from dstack.server.transitions.release import release_or_wait
 
 
 def approve_pull(
-    session: Session, repo: Repo, number: int, sha: str, *, by: str, gpu_seconds: float | None, now: float
+    session: Session,
+    repo: Repo,
+    number: int,
+    sha: str,
+    *,
+    by: str,
+    gpu_seconds: float | None,
+    now: float,
+    seen_base: str | None = None,
 ) -> Sequence[Run]:
     """Approve the head of a pull request, which `sha` names, for `gpu_seconds` from now (None: no limit); answers its
     runs at that commit that go on now. The caller has made sure that `by` may do so.
 
     It holds for the branch that the pull request goes to now. Another approval of the same commit takes the place of
-    the first, with a budget of its own. Raises NotFound,
-    Conflict when there is nothing to approve, and Invalid when `sha` is not the head.
+    the first, with a budget of its own. `seen_base`: the branch it went to where `by` looked at it. Raises NotFound,
+    Conflict when there is nothing to approve or it goes elsewhere now, and Invalid when `sha` is not the head.
     """
     pull = pull_by_number(session, repo.id or 0, number)
     if pull is None:
         raise NotFound(f"{repo.full_name} has no pull request #{number} that this server knows")
     _check_waits(pull)
+    if seen_base is not None and seen_base != pull.base_branch:
+        raise Conflict(f"#{number} goes to {pull.base_branch} now, not to {seen_base}", "Look at its new runs first.")
     head = approved_commit(sha, pull.head_sha)
     approval = approval_of(session, repo.id or 0, number, head)
     if approval is None:
@@ -61,7 +71,8 @@ def approve_run(session: Session, run: Run, *, by: str, gpu_seconds: float | Non
     if not run.needs_approval or run.pull_request is None:
         raise Conflict(f"{run.name} waits for no approval", "Only runs of pull requests from forks do.")
     repo = repo_by_id(session, run.repo_id)
-    return approve_pull(session, repo, run.pull_request, run.sha, by=by, gpu_seconds=gpu_seconds, now=now)
+    number, base = run.pull_request, run.base_branch
+    return approve_pull(session, repo, number, run.sha, by=by, gpu_seconds=gpu_seconds, now=now, seen_base=base)
 
 
 def _check_waits(pull: PullRequest) -> None:
