@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("id", nargs="?", default="", help="the delivery to replay")
     parser.add_argument("--repo", default="", help="only those of this repo (OWNER/NAME)")
     parser.add_argument("--state", default="", help="only those received, processed, ignored or failed")
+    parser.add_argument("--own", action="store_true", help="also what GitHub tells of this server's own doings")
     parser.add_argument("-n", "--limit", type=_limit, default=DEFAULT_LIMIT, help=f"how many (default {DEFAULT_LIMIT})")
     output.add_json(parser)
     connection.add_arguments(parser)
@@ -30,7 +31,7 @@ def main(args: argparse.Namespace) -> int:
     client = connection.connect(args)
     if args.action == "replay":
         return _replayed(args, client.replay_delivery(args.id))
-    page = client.deliveries(limit=args.limit, repo=args.repo, state=args.state)
+    page = client.deliveries(limit=args.limit, repo=args.repo, state=args.state, own="1" if args.own else "")
     now = output.now()
     is_narrow = terminal.width() < NARROW
     rows = [

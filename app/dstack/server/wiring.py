@@ -31,6 +31,11 @@ class Wiring:
     forge: Forge
 
 
+def own_login(wiring: Wiring) -> str:
+    """As whom our App acts at the forge; empty where there is none."""
+    return f"{wiring.forge.slug}[bot]" if wiring.forge.slug else ""
+
+
 def place_of(repo: Repo) -> Place:
     """Where a mirrored repo is on the forge. Raises NotConnected when our App may not act there (any more)."""
     if repo.installation_id is None:

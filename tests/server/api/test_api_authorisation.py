@@ -106,7 +106,14 @@ def test_every_route_below_the_api_is_an_operation(api: Api) -> None:
     assert listed <= routed
 
 
-OPEN_PAGES = {"/healthz", "/api/openapi.json", "/wheels/{name}", "/badge/{owner}/{name}.svg", "/sign-in", "/webhooks/github"}
+OPEN_PAGES = {
+    "/healthz",
+    "/api/openapi.json",
+    "/wheels/{name}",
+    "/badge/{owner}/{name}.svg",
+    "/sign-in",
+    "/webhooks/github",
+}
 
 
 def test_every_page_sends_strangers_to_the_sign_in(api: Api, callers: Callers) -> None:

@@ -134,3 +134,12 @@ def test_the_doctor_looks_at_both_sides(api: Api, github: FakeGitHub) -> None:
     assert found["installation acme"]["said"] == "1 repository"
     assert api.ok("GET", "/api/v1/github")["repos"] == ["acme/vision"]
     assert not github.violations
+
+
+def test_a_stored_apps_secret_is_changed_without_a_gap(tmp_path: Path, github: FakeGitHub) -> None:
+    settings = {"github_api_url": github.api_url, "github_url": github.url}
+    with serve(tmp_path / "server", **settings) as api:
+        come_back(api, go_to_github(begin(api)))
+    with serve(tmp_path / "server", **settings, github_webhook_secret="the-new-one") as api:
+        old = next(iter(github.apps.values())).webhook_secret
+        assert api.wiring.forge.webhook_secrets == (old, "the-new-one")

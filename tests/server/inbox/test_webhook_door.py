@@ -21,6 +21,7 @@ from joined_github import REPO, Joined, joined, workflows
 from served_api import serve
 
 from dstack.server.models.delivery import DeliveryState
+from dstack.server.store.deliveries import forget_payloads
 from dstack.server.web import webhook
 from dstack.server.web.webhook import MAX_BYTES, PATH
 
@@ -289,3 +290,19 @@ def test_a_push_signed_by_github_itself_arrives(scene: Joined) -> None:
     sha = scene.fake.push(REPO, "main", {"a": "1"})
     scene.settle()
     assert [run.workflow for run in scene.runs(sha)] == ["train"]
+
+
+def test_what_was_ignored_long_ago_keeps_its_line_only(scene: Joined) -> None:
+    scene.fake.send_raw("ping", {"zen": "x"})
+    scene.fake.send_raw("star", {"action": "created"})
+    scene.settle()
+    before = len(scene.deliveries())
+    now = scene.api.clock.now()
+    forget = scene.api.wiring.db.write
+    assert forget(lambda s: forget_payloads(s, now - 86_400)) == 0
+    assert forget(lambda s: forget_payloads(s, now + 1)) >= 1
+    assert len(scene.deliveries()) == before
+    ignored = scene.last("star.created")
+    assert ignored.payload is None
+    answer = scene.api.call("POST", f"/api/v1/deliveries/{ignored.id}/replay")
+    assert answer.status_code == 409 and "kept for a day" in answer.text

@@ -241,8 +241,6 @@ class Forge(Protocol):
     def sent_payload(self, delivery_id: int) -> tuple[str, bytes]:
         """The event name (`X-GitHub-Event`) and the payload of one of them."""
 
-    def redeliver(self, delivery_id: int) -> None: ...
-
     # Reading a repository
 
     def clone_address(self, place: Place, *, kept: bool = False) -> tuple[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dstack.errors import Usage
 from dstack.server.gateways.forge import AppCredentials
 from dstack.server.models import GithubApp
@@ -26,7 +28,7 @@ def credentials_of_settings(settings: Settings) -> AppCredentials | None:
             key = settings.github_private_key_path.expanduser().read_text()
         except OSError as error:
             raise Usage(f"DSTACK_GITHUB_PRIVATE_KEY_PATH cannot be read: {error.strerror}") from None
-    secrets = tuple(s.strip() for s in settings.github_webhook_secret.get_secret_value().split(",") if s.strip())
+    secrets = secrets_of_settings(settings)
     missing = [
         name
         for name, value in (("DSTACK_GITHUB_PRIVATE_KEY (or _PATH)", key), ("DSTACK_GITHUB_WEBHOOK_SECRET", secrets))
@@ -39,7 +41,16 @@ def credentials_of_settings(settings: Settings) -> AppCredentials | None:
 
 def _stored(wiring: Wiring) -> AppCredentials | None:
     app = wiring.db.read(stored_app)
-    return open_app(wiring.vault, app) if app is not None else None
+    if app is None:
+        return None
+    known = open_app(wiring.vault, app)
+    also = tuple(one for one in secrets_of_settings(wiring.settings) if one not in known.webhook_secrets)
+    return replace(known, webhook_secrets=(*known.webhook_secrets, *also))
+
+
+def secrets_of_settings(settings: Settings) -> tuple[str, ...]:
+    """All of them are accepted: while one is being changed, GitHub signs with the old or the new."""
+    return tuple(s.strip() for s in settings.github_webhook_secret.get_secret_value().split(",") if s.strip())
 
 
 def open_app(vault: Vault, app: GithubApp) -> AppCredentials:

@@ -25,6 +25,8 @@ def replay_delivery(session: Session, delivery_id: int, *, by: str, clock: Clock
         raise NotFound(f"there is no delivery {delivery_id}", "`dstack deliveries` lists them.")
     if old.state is DeliveryState.RECEIVED:
         raise Conflict(f"delivery {delivery_id} has not been handled yet", "Wait for it.")
+    if old.kind == "github" and old.payload is None:
+        raise Conflict(f"nothing is left of delivery {delivery_id}", "What was ignored is kept for a day.")
     is_keyed = old.kind in _KEYED and not old.event.startswith(_RUN_AGAIN)
     if not is_keyed and groups_of_delivery(session, delivery_id):
         raise Conflict(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import text
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, func, select, update
 
 from dstack.server.models import Delivery, Group
 from dstack.server.models.delivery import DeliveryState
@@ -130,3 +130,17 @@ def newest_about_repos(session: Session) -> int:
     """The id of the newest delivery that says which repositories there are; 0 where there is none."""
     says = col(Delivery.event).startswith("installation") | col(Delivery.event).startswith("repository")
     return session.exec(select(func.max(Delivery.id)).where(says)).one() or 0
+
+
+def forget_payloads(session: Session, before: float) -> int:
+    """Of what was ignored before then only the line in the list stays; how many were let go."""
+    done = session.connection().execute(
+        update(Delivery)
+        .where(
+            col(Delivery.state) == DeliveryState.IGNORED,
+            col(Delivery.processed_at) < before,
+            col(Delivery.payload).is_not(None),
+        )
+        .values(payload=None)
+    )
+    return int(done.rowcount)

@@ -17,11 +17,13 @@ from dstack.wire.api import DeliveryView
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFilter:
-    """Which to list; empty means any. `before` is the cursor: only those with a smaller id."""
+    """Which to list; empty means any. `before` is the cursor: only those with a smaller id. `but_of` leaves out what
+    was ignored of this sender: the forge tells our App of everything it did itself."""
 
     repo_id: int | None = None
     state: str = ""
     before: int | None = None
+    but_of: str = ""
 
 
 def list_deliveries(session: Session, want: DeliveryFilter, limit: int) -> list[DeliveryView]:
@@ -31,6 +33,8 @@ def list_deliveries(session: Session, want: DeliveryFilter, limit: int) -> list[
         query = query.where(Delivery.repo_id == want.repo_id)
     if want.state:
         query = query.where(Delivery.state == DeliveryState(want.state))
+    if want.but_of:
+        query = query.where((Delivery.state != DeliveryState.IGNORED) | (Delivery.sender != want.but_of))
     if want.before is not None:
         query = query.where(col(Delivery.id) < want.before)
     return _views(session, session.exec(query).all())

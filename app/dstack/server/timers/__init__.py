@@ -17,6 +17,7 @@ from dstack.server.services.hold_lease import expire_leases, grant_fresh_terms
 from dstack.server.services.read_schedules import read_schedules
 from dstack.server.services.reconcile_heads import reconcile_heads
 from dstack.server.services.tidy_repos import tidy_repos
+from dstack.server.store.deliveries import forget_payloads
 from dstack.server.store.people import delete_expired_tokens
 from dstack.server.timers.watch_github import EVERY_S, GithubWatch
 from dstack.server.wiring import Wiring
@@ -64,6 +65,9 @@ def make_timers(wiring: Wiring) -> tuple[Timer, ...]:
         Timer("read schedules", 15, read_schedules, at_start=True),
         Timer("fire schedules", 2, fire_schedules),
         Timer("tidy repositories", 3600, tidy_repos),
+        Timer(
+            "forget ignored webhooks", 3600, lambda w: w.db.write(lambda s: forget_payloads(s, w.clock.now() - 86_400))
+        ),
         Timer("delete expired tokens", 3600, lambda w: w.db.write(lambda s: delete_expired_tokens(s, w.clock.now()))),
     )
 

@@ -19,7 +19,7 @@ from dstack.server.store.people import user_by_name
 from dstack.server.store.repos import list_repos, repo_by_name
 from dstack.server.web.page_choices import whole_number
 from dstack.server.web.page_shell import Shell
-from dstack.server.wiring import Wiring
+from dstack.server.wiring import Wiring, own_login
 from dstack.wire.api import DeliveryView
 
 _PAGE: Final = 50
@@ -45,7 +45,7 @@ class DeliveryPages:
         before = whole_number(request, "cursor")
 
         def load(viewer: str) -> dict[str, Any]:
-            return self._wiring.db.read(lambda s: _load(s, viewer, wanted, before))
+            return self._wiring.db.read(lambda s: _load(s, viewer, wanted, before, own_login(self._wiring)))
 
         return await self._shell.show(request, "pages/deliveries.html", load)
 
@@ -61,10 +61,10 @@ class DeliveryPages:
         return RedirectResponse("/deliveries", status_code=303)
 
 
-def _load(session: Session, viewer: str, wanted: dict[str, str], before: int | None) -> dict[str, Any]:
+def _load(session: Session, viewer: str, wanted: dict[str, str], before: int | None, own: str) -> dict[str, Any]:
     owner, _, name = wanted["repo"].partition("/")
     repo = repo_by_name(session, owner, name) if wanted["repo"] else None
-    want = DeliveryFilter(repo.id if repo else None, wanted["state"], before)
+    want = DeliveryFilter(repo.id if repo else None, wanted["state"], before, "" if wanted["state"] else own)
     rows = list_deliveries(session, want, _PAGE + 1) if repo or not wanted["repo"] else []
     older = {"cursor": str(rows[_PAGE - 1].id)} if len(rows) > _PAGE else {}
     return {

@@ -99,7 +99,3 @@ def sent_payload(calls: Calls, delivery_id: int) -> tuple[str, bytes]:
         raise ForgeRefused(f"GitHub has the payload of delivery {delivery_id} no more", answer=404)
     content = payload if isinstance(payload, str) else json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
     return named.get("x-github-event") or text(data, "event"), content.encode()
-
-
-def redeliver(calls: Calls, delivery_id: int) -> None:
-    calls.as_app("POST", f"{_DELIVERIES}/{delivery_id}/attempts")

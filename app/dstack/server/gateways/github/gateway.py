@@ -82,9 +82,6 @@ class GitHub:
     def sent_payload(self, delivery_id: int) -> tuple[str, bytes]:
         return as_app.sent_payload(self._connection.app_calls(), delivery_id)
 
-    def redeliver(self, delivery_id: int) -> None:
-        as_app.redeliver(self._connection.app_calls(), delivery_id)
-
     # Reading a repository
 
     def clone_address(self, place: Place, *, kept: bool = False) -> tuple[str, str]:

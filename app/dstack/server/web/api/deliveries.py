@@ -11,6 +11,7 @@ from dstack.server.store.delivery_views import DeliveryFilter, list_deliveries, 
 from dstack.server.web.access import Audience, user_name
 from dstack.server.web.api.runs import find_repo
 from dstack.server.web.operation import Call, Operations
+from dstack.server.wiring import own_login
 from dstack.wire.api import DeliveryPage, DeliveryView
 
 operations = Operations()
@@ -22,10 +23,10 @@ _ONE = "/api/v1/deliveries/{id}"
     "/api/v1/deliveries",
     Audience.USER,
     gives=DeliveryPage,
-    queries=("repo", "state", "limit", "cursor"),
+    queries=("repo", "state", "own", "limit", "cursor"),
 )
 async def get_deliveries(call: Call) -> DeliveryPage:
-    """Deliveries, newest first."""
+    """Deliveries, newest first; without `own=1` not what GitHub tells our App of its own doings."""
     limit = call.number("limit", 20, 1, 500)
     cursor = call.number("cursor", 0, 0, 2**62) if call.query("cursor") else None
     state = call.query("state")
@@ -34,7 +35,9 @@ async def get_deliveries(call: Call) -> DeliveryPage:
 
     def page(session: Session) -> DeliveryPage:
         repo = find_repo(session, call.query("repo")) if call.query("repo") else None
-        rows = list_deliveries(session, DeliveryFilter(repo.id if repo else None, state, cursor), limit + 1)
+        own = "" if call.switch("own") or state else own_login(call.wiring)
+        want = DeliveryFilter(repo.id if repo else None, state, cursor, own)
+        rows = list_deliveries(session, want, limit + 1)
         return DeliveryPage(rows[:limit], str(rows[limit - 1].id) if len(rows) > limit else None)
 
     return await call.wiring.db.read_async(page)
