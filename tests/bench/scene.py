@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -157,7 +158,7 @@ def started(
             _await_runner(scene)
         yield scene
     finally:
-        process.terminate()
+        process.send_signal(signal.SIGINT)  # a SIGTERM would leave jobs to go on without the server
         process.wait(60)
         assert process.stdout is not None
         process.stdout.close()
