@@ -120,7 +120,7 @@ def test_a_push_that_comes_before_the_news_of_the_installation(tmp_path: Path) -
 def test_our_own_remotes_repo_of_the_same_name_becomes_it(tmp_path: Path) -> None:
     with joined(tmp_path, workflows(train="push"), install=False) as scene:
         copy = scene.api.working_copy(REPO)
-        copy.commit(workflows(train="push"))
+        copy.git("pull", "-q", str(scene.fake.repo(REPO).path), "main")
         copy.push()
         before = scene.api.repo_id(REPO)
         assert len(copy.runs()) == 1
@@ -196,3 +196,19 @@ def test_what_was_refused_is_sent_again_when_permissions_grow(scene: Joined) -> 
     scene.settle()
     wait_for(lambda: "dstack/train" in scene.fake.statuses(REPO, sha))
     wait_for(lambda: not scene.api.wiring.db.read(parked))
+
+
+def test_a_strangers_repository_of_our_name_gets_nothing_of_ours(tmp_path: Path) -> None:
+    """Whoever may make a repository in the organization would else have our secrets and tags."""
+    with joined(tmp_path, workflows(train="push"), install=False) as scene:
+        ours = scene.api.working_copy(REPO)
+        ours.commit({"ours.txt": "1"})
+        ours.push()
+        scene.fake.install(scene.app, "acme")
+        scene.settle()
+        said = scene.last("installation.created").reason
+        assert "does not have its newest commit" in said
+        sha = scene.fake.push(REPO, "main", {"a.txt": "2"})
+        scene.settle()
+        assert scene.repo() is None and not scene.runs(sha)
+        assert "does not have its newest commit" in scene.last("push").reason

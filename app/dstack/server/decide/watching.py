@@ -27,7 +27,7 @@ def not_arrived(log: Iterable[SentDelivery], known: Collection[str], *, before: 
     entries = list(log)
     arrived = {sent.guid for sent in entries if sent.arrived} | set(known)
     lost = {sent.guid: sent for sent in entries if sent.guid not in arrived and sent.delivered_at <= before}
-    return sorted(lost.values(), key=lambda sent: sent.delivered_at)
+    return sorted(lost.values(), key=lambda sent: (sent.delivered_at, sent.id))  # times are of whole seconds
 
 
 @dataclass(frozen=True, slots=True)

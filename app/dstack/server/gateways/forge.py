@@ -263,6 +263,8 @@ class Forge(Protocol):
     def comments_since(self, place: Place, since: float) -> list[ForgeComment]:
         """New comments on issues and pull requests of the repository, oldest first."""
 
+    def has_commit(self, place: Place, sha: str) -> bool: ...
+
     def statuses(self, place: Place, sha: str) -> dict[str, StatusState]:
         """Context -> newest state."""
 

@@ -26,6 +26,7 @@ from dstack.server.gateways.local_git import LocalGit
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 20 * 1024**3  # of one fetch, packed
+FORK_BYTES = 1024**3  # of what a fork adds to the repository
 TIMEOUT_S = 3600.0
 LOOK_S = 0.1
 _LEFT_OVER = 64 * 1024**2  # a broken-off pack of this size is taken away at once; git collects small ones in a day
@@ -127,7 +128,9 @@ class Mirrors:
     def _fetch(self, repo_id: str, address: str, token: str, refspecs: Sequence[str], *options: str) -> None:
         argv = ["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-gc"]
         packs = self._git.path(repo_id) / "objects" / "pack"
-        watch = FetchWatch(packs, self._max_bytes, self._timeout_s, address)
+        # Of a fork only what it adds comes in, and whoever opens a pull request has that fetched before anybody looks.
+        most = min(self._max_bytes, FORK_BYTES) if is_fork_id(repo_id) and not options else self._max_bytes
+        watch = FetchWatch(packs, most, self._timeout_s, address)
         try:
             with _told(address, token):
                 self._git.transfer(
@@ -159,6 +162,10 @@ class Mirrors:
 def fork_id(repo_id: str, number: int) -> str:
     """The bare repository that holds a fork's pull request."""
     return f"{repo_id}-pull-{int(number)}"
+
+
+def is_fork_id(repo_id: str) -> bool:
+    return "-pull-" in repo_id
 
 
 class FetchWatch:

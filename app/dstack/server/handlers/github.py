@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from dstack.errors import ForgeRefused, Malformed, NotConnected
+from dstack.errors import ForgeRefused, Invalid, Malformed, NotConnected
 from dstack.server.forge_events import Origin, read_event, why_own, why_unused
 from dstack.server.gateways.forge import InstallationFacts
 from dstack.server.handlers.registry import APP_EVENTS, REPO_EVENTS, handles
@@ -12,6 +12,7 @@ from dstack.server.models import Delivery, Repo
 from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.adopt_repo import adopt_repo
 from dstack.server.services.record_installation import record_installation
+from dstack.server.services.same_projects import same_projects
 from dstack.server.services.settle_delivery import settle_delivery
 from dstack.server.store.github import installation_by_id, repo_by_forge_id
 from dstack.server.wiring import Wiring
@@ -52,7 +53,10 @@ def find_place(wiring: Wiring, origin: Origin) -> tuple[Repo | None, str]:
         return None, "it names no repository"
     repo = _known(wiring, origin)
     if repo is None or repo.installation_id is None or _is_new_installation(wiring, origin):
-        repo = _learn(wiring, origin) or repo
+        try:
+            repo = _learn(wiring, origin) or repo
+        except Invalid as error:
+            return None, f"{error.message}. {error.hint}"
     if repo is None:
         return None, f"the App is not installed for {origin.repo.full_name}"
     if repo.installation_id is None:
@@ -90,6 +94,7 @@ def _learn(wiring: Wiring, origin: Origin) -> Repo | None:
     if facts is None:
         return None
     now, found = wiring.clock.now(), covered.get(forge_id)
+    same = same_projects(wiring, number, [found.full_name] if found is not None else [])
     wiring.db.write(lambda s: record_installation(s, facts, now))
     if found is None:
         return None
@@ -103,6 +108,7 @@ def _learn(wiring: Wiring, origin: Origin) -> Repo | None:
                 now=now,
                 is_private=found.is_private,
                 default_branch=found.default_branch,
+                same=same,
             ).repo
         )
     )

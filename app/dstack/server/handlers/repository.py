@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlmodel import Session
 
+from dstack.errors import Invalid
 from dstack.server.forge_events import RepositoryEvent
 from dstack.server.handlers.registry import handles_app_event
 from dstack.server.models import Delivery, Repo
@@ -26,7 +27,12 @@ def handle_repository(wiring: Wiring, delivery: Delivery, event: RepositoryEvent
         if repo is None:
             settle_delivery(session, delivery.id or 0, DeliveryState.IGNORED, "this server does not know it", now)
             return None
-        reason = _change(session, repo, event, now)
+        try:
+            with session.begin_nested():
+                reason = _change(session, repo, event, now)
+        except Invalid as error:
+            settle_delivery(session, delivery.id or 0, DeliveryState.FAILED, error.message, now, repo_id=repo.id)
+            return None
         settle_delivery(session, delivery.id or 0, DeliveryState.PROCESSED, reason, now, repo_id=repo.id)
         return repo
 

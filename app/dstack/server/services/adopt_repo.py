@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlmodel import Session
 
+from dstack.errors import Invalid
 from dstack.git.names import check_repo_name
 from dstack.server.bus import OUTBOX
 from dstack.server.models import Repo
@@ -33,15 +35,17 @@ def adopt_repo(
     now: float,
     is_private: bool = True,
     default_branch: str = "",
+    same: Collection[str] = (),
 ) -> Adopted:
     """The repo with the forge's number `forge_id`, named and reached as it is now. One of our own remote with the same
-    owner and name becomes it, with its runs, tags and heads: the same project seen through both doors is one repo.
-    Raises Invalid for a name that cannot be."""
+    owner and name becomes it, with its runs, tags and heads, where `same` has that name: the same project seen through
+    both doors is one repo. Raises Invalid for a name that cannot be, and for one that belongs to another project here:
+    whoever may make a repository at the forge would else get at what hangs on ours."""
     owner, _, name = check_repo_name(full_name).partition("/")
     repo, why = repo_by_forge_id(session, forge_id), "known"
     if repo is None:
         namesake = repo_by_name(session, owner, name)
-        if namesake is not None and namesake.forge != GITHUB:
+        if namesake is not None and not namesake.is_mirror and full_name in same:
             repo, why = namesake, f"{full_name} of this server's own remote lives on GitHub from now on"
         else:
             repo, why = Repo(owner=owner, name=name, created_at=now), f"{full_name} is new here"
@@ -65,6 +69,11 @@ def _make_room(session: Session, repo: Repo, owner: str, name: str) -> None:
     other = repo_by_name(session, owner, name)
     if other is None or other is repo:
         return
+    if not other.is_mirror:
+        raise Invalid(
+            f"{owner}/{name} is a repository of this server, and GitHub's of that name does not have its newest commit",
+            "Push that to GitHub, or rename one of them.",
+        )
     names = (f"{name[:70]}-{other.forge_id or other.id}{suffix}" for suffix in ("", *(f"-{n}" for n in range(2, 99))))
     other.name = next(free for free in names if repo_by_name(session, owner, free) is None)
     other.problem = f"another repository is called {owner}/{name} now"

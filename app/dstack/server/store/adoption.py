@@ -20,7 +20,8 @@ def equal_run(session: Session, run: Run) -> Run | None:
         Run.id != run.id,
     )
     if not run.trusted:
-        query = query.where(Run.pull_request == run.pull_request)
+        # What was approved is a commit: of another one nothing is taken over, whatever it reads.
+        query = query.where(Run.pull_request == run.pull_request, Run.sha == run.sha)
     done = session.exec(query.where(Run.state == JobState.SUCCEEDED).order_by(col(Run.id).desc()).limit(1)).first()
     if done is not None:
         return done

@@ -12,6 +12,7 @@ from dstack.server.gateways.forge import ForgeRepo, InstallationFacts
 from dstack.server.models import Installation
 from dstack.server.services.adopt_repo import adopt_repo
 from dstack.server.services.record_installation import NOT_COVERED, let_go, record_installation
+from dstack.server.services.same_projects import same_projects
 from dstack.server.store.deliveries import newest_about_repos
 from dstack.server.store.github import list_installations, mirrored_repos
 from dstack.server.wiring import Wiring
@@ -36,7 +37,8 @@ def sync_installations(wiring: Wiring) -> int:
         except ForgeFailed as error:
             log.warning("repositories of %s: %s", facts.account, error.message, extra={"action": "github"})
             continue
-        wiring.db.write(partial(_cover, installation=facts.id, repos=repos, now=now, before=before))
+        same = same_projects(wiring, facts.id, [repo.full_name for repo in repos])
+        wiring.db.write(partial(_cover, installation=facts.id, repos=repos, now=now, before=before, same=same))
     return len(wiring.db.read(mirrored_repos))
 
 
@@ -53,7 +55,9 @@ def _as_facts(row: Installation) -> InstallationFacts:
     return InstallationFacts(row.id, row.account, row.permissions, tuple(row.events), row.suspended)
 
 
-def _cover(session: Session, installation: int, repos: list[ForgeRepo], now: float, before: int) -> None:
+def _cover(
+    session: Session, installation: int, repos: list[ForgeRepo], now: float, before: int, same: set[str]
+) -> None:
     """Unless an event about repositories came in since we asked: that may be the newer news."""
     if newest_about_repos(session) != before:
         return
@@ -67,6 +71,7 @@ def _cover(session: Session, installation: int, repos: list[ForgeRepo], now: flo
                 now=now,
                 is_private=repo.is_private,
                 default_branch=repo.default_branch,
+                same=same,
             )
         except Invalid as error:
             log.warning("%s is left out: %s", repo.full_name, error.message, extra={"action": "github"})

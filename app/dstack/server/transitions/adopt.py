@@ -1,7 +1,7 @@
 """The same work is not done twice: a run takes over the result of an equal one, at once or when that one ends.
 
 Equal is what has the same work key, in the same repo and of the same trust (an untrusted run: of the same pull
-request). A run that adopted another never holds a machine; should the other be stopped, it does the work itself.
+request and commit). A run that adopted another never holds a machine; should that be stopped, it does the work.
 """
 
 from __future__ import annotations

@@ -44,6 +44,16 @@ def comments_since(calls: Calls, place: Place, since: float) -> list[ForgeCommen
     return sorted(comments, key=lambda comment: (comment.created_at, comment.id))
 
 
+def has_commit(calls: Calls, place: Place, sha: str) -> bool:
+    try:
+        calls.at(place.installation, "GET", repo(place, "commits", sha))
+    except ForgeRefused as error:
+        if error.answer in (404, 409, 422):  # no such repository, an empty one, no such commit
+            return False
+        raise
+    return True
+
+
 def statuses(calls: Calls, place: Place, sha: str) -> dict[str, StatusState]:
     path = repo(place, "commits", sha, "status")
     return read_states(list(calls.listed(place.installation, path, key="statuses")))

@@ -106,6 +106,9 @@ class GitHub:
     def comments_since(self, place: Place, since: float) -> list[ForgeComment]:
         return code.comments_since(self._connection.app_calls(), place, since)
 
+    def has_commit(self, place: Place, sha: str) -> bool:
+        return code.has_commit(self._connection.app_calls(), place, sha)
+
     def statuses(self, place: Place, sha: str) -> dict[str, StatusState]:
         return code.statuses(self._connection.app_calls(), place, sha)
 

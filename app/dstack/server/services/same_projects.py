@@ -1,0 +1,34 @@
+"""Which repositories of the forge are the same project as the one of our own remote that bears their name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dstack.server.gateways.forge import Place
+from dstack.server.models import Repo
+from dstack.server.store.repos import repo_by_name
+from dstack.server.wiring import Wiring
+
+
+def same_projects(wiring: Wiring, installation: int, names: Iterable[str]) -> set[str]:
+    """Those of the names under which ours is empty, or has a newest commit of its default branch that the forge's has
+    too: who made that one had ours. Raises ForgeFailed."""
+    return {name for name in names if _is_same(wiring, installation, name)}
+
+
+def _is_same(wiring: Wiring, installation: int, full_name: str) -> bool:
+    owner, _, name = full_name.partition("/")
+    ours = wiring.db.read(lambda s: repo_by_name(s, owner, name))
+    if ours is None or ours.is_mirror:
+        return False
+    head = _newest_commit(wiring, ours)
+    return head is None or wiring.forge.has_commit(Place(installation, owner, name), head)
+
+
+def _newest_commit(wiring: Wiring, repo: Repo) -> str | None:
+    """None in one that nothing was pushed to. Without a default branch any other will do."""
+    repo_id = str(repo.id)
+    if not wiring.git.exists(repo_id):
+        return None
+    heads = wiring.git.heads(repo_id)
+    return heads.get(f"refs/heads/{wiring.git.default_branch(repo_id)}") or next(iter(heads.values()), None)
