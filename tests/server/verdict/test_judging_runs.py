@@ -368,7 +368,7 @@ def test_a_run_that_is_gone_leaves_no_mark(scene: Scene) -> None:
         delete_runs(session, [row.id or 0])
 
     scene.db.write(forget)
-    assert scene.judge() == 1
+    assert scene.judge() == 0
     assert scene.marks(VERDICT) == []
 
 
