@@ -15,6 +15,7 @@ from typing import IO
 from dstack.git.pushes import MAX_UPDATES, RefUpdate, read_updates
 
 MAX_ANSWER_BYTES = 24 * 1024  # both answers fit into a pipe unread, so writing one never blocks
+_PIECE = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +48,24 @@ class HookPipes:
             os.close(end)
 
     def close(self) -> None:
-        """Give up our own ends, where no process was started after all."""
+        """Give up our own ends."""
         self._questions.close()
         os.close(self._answer)
 
     async def converse(self, asked: Asked) -> None:
         """Answer every hook of the push, until git and its hooks are gone."""
-        reader = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), self._questions
-        )
+        reader, loop, source = asyncio.StreamReader(), asyncio.get_running_loop(), self._questions.fileno()
+        os.set_blocking(source, False)
+        # Not by connect_read_pipe: uvloop closes the descriptor, and then the file over it once more, which may by then
+        # be a descriptor of another thread.
+        loop.add_reader(source, lambda: _take(loop, source, reader))
         try:
             while hook := (await reader.readline()).decode().strip():
                 answer = await asked(hook, read_updates(await _question(reader)))
                 self._say(answer)
         finally:
-            transport.close()
-            os.close(self._answer)
+            loop.remove_reader(source)
+            self.close()
 
     def _say(self, answer: HookAnswer) -> None:
         text = "".join(f"+{_clean(line)}\n" for line in answer.lines).encode()[:MAX_ANSWER_BYTES]
@@ -72,6 +74,18 @@ class HookPipes:
             os.write(self._answer, text + (b"" if text.endswith(b"\n") or not text else b"\n") + end)
         except BrokenPipeError:
             pass  # the pusher went away and took the hook along
+
+
+def _take(loop: asyncio.AbstractEventLoop, source: int, reader: asyncio.StreamReader) -> None:
+    try:
+        data = os.read(source, _PIECE)
+    except BlockingIOError:
+        return
+    if data:
+        reader.feed_data(data)
+    else:
+        loop.remove_reader(source)
+        reader.feed_eof()
 
 
 async def _question(reader: asyncio.StreamReader) -> list[bytes]:
