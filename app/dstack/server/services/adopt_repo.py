@@ -9,11 +9,10 @@ from sqlmodel import Session
 
 from dstack.errors import Invalid
 from dstack.git.names import check_repo_name
-from dstack.server.bus import OUTBOX
 from dstack.server.models import Repo
 from dstack.server.models.repo import GITHUB
-from dstack.server.store.database import wake
 from dstack.server.store.github import repo_by_forge_id
+from dstack.server.store.outbox import hasten_marks
 from dstack.server.store.reports import unpark
 from dstack.server.store.repos import repo_by_name
 
@@ -60,7 +59,7 @@ def adopt_repo(
     session.flush()
     if is_reached_anew:
         unpark(session, [repo.id or 0], now)
-        wake(session, OUTBOX)  # what is to be told there had nobody to tell it
+        hasten_marks(session, repo.id or 0)  # what is to be told there had nobody to tell it
     return Adopted(repo, why)
 
 

@@ -130,3 +130,12 @@ def postpone_mark(session: Session, mark: OutboxMark, until: float, problem: str
         current.tries += 1
         current.not_before = until
         current.problem = problem
+
+
+def hasten_marks(session: Session, repo_id: int) -> None:
+    """Whatever of this repo waits to be tried again is due now: what stood in its way is gone."""
+    waiting = select(OutboxMark).where(col(OutboxMark.target).startswith(f"{repo_id}:"), OutboxMark.not_before > 0)
+    for mark in session.exec(waiting).all():
+        mark.not_before = 0
+        session.add(mark)
+    wake(session, OUTBOX)
