@@ -10,7 +10,6 @@ from dstack.errors import Invalid
 from dstack.server.decide.trust import (
     Facts,
     approved_commit,
-    comes_from_fork,
     judge,
     judge_pull,
     turn_group,
@@ -60,11 +59,6 @@ def test_no_approval_makes_a_fork_trusted(approved: str | None, head: str) -> No
 def test_a_pull_request_between_own_branches_needs_nobody() -> None:
     assert judge_pull(False, None, HEAD) == judge_pull(False, OLD, HEAD)
     assert judge_pull(False, None, HEAD).trusted
-
-
-@pytest.mark.parametrize(("head", "base", "fork"), [(1, 1, False), (2, 1, True), (None, 1, True)])
-def test_a_fork_is_known_by_number_and_one_that_is_gone_was_one(head: int | None, base: int, fork: bool) -> None:
-    assert comes_from_fork(head, base) is fork
 
 
 @pytest.mark.parametrize("given_sha", [HEAD, HEAD[:7], HEAD[:12], HEAD[:7].upper(), f" {HEAD[:10]} "])

@@ -64,11 +64,6 @@ def judge_pull(is_fork: bool, approved_sha: str | None, head_sha: str) -> Trust:
     return judge(Facts(Trigger.PULL_REQUEST, head_sha, 0, is_fork, approved_sha))
 
 
-def comes_from_fork(head_repo: int | None, base_repo: int) -> bool:
-    """By the forge's numbers of the two repositories. One that is gone (None) was not ours: ours cannot be gone."""
-    return head_repo != base_repo
-
-
 def approved_commit(given: str, head_sha: str) -> str:
     """The whole id of the head that `given` names, shortened at most to `SHORTEST` digits. Raises Invalid for any other
     commit: what somebody looked at is what runs, not what was pushed since."""

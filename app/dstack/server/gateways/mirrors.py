@@ -115,10 +115,6 @@ class Mirrors:
                 check=watch,
             )
 
-    def forget_fork(self, repo_id: str, number: int) -> None:
-        """The pull request and its runs are gone. Done when there was none."""
-        self._git.remove(fork_id(repo_id, number))
-
     def _fetch_head(self, repo_id: str, address: str, token: str, number: int, sha: str, *options: str) -> None:
         ref = f"refs/pull/{int(number)}/head"
         self._fetch(repo_id, address, token, (f"+{ref}:{ref}",), *options)

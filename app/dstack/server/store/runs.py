@@ -171,9 +171,3 @@ def previous_successes(session: Session, runs: Sequence[Run]) -> dict[int, Run]:
 
 def count_runs(session: Session, repo_id: int) -> int:
     return session.exec(select(func.count()).select_from(Run).where(Run.repo_id == repo_id)).one()
-
-
-def runs_finished_before(session: Session, moment: float) -> Sequence[Run]:
-    return session.exec(
-        select(Run).where(col(Run.state).in_(FINAL_STATES), col(Run.finished_at) < moment).order_by(col(Run.id))
-    ).all()
