@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from dstack.errors import ConfigProblems, Usage
 from dstack.language import read_project
@@ -107,13 +108,21 @@ def test_help_lists_commands_that_can_be_copied() -> None:
     st.lists(st.text(st.sampled_from("/dstack run @all #1 fixes <!-- -->`|~>\n\r\u2028'\\") | st.characters())),
     st.text(max_size=200),
 )
+@example(["@all\nfixes #1"], "/train")  # more than one line is quoted in a fence, where nothing is cut that harms nobody
 def test_whatever_is_said_the_reply_does_nothing(texts: list[str], line: str) -> None:
     answers = [refused(line, Usage(text, text)) for text in texts]
     text = render_reply(7, answers, {}, url)
     assert find_lines(text) == ()
-    assert not re.search(r"@\w", text)
-    assert not re.search(r"(?i)\b(close[sd]?|fix(e[sd])?|resolve[sd]?)\s+#\d", text)
+    read = _outside_fences(text)
+    assert not re.search(r"@\w", read)
+    assert not re.search(r"(?i)\b(close[sd]?|fix(e[sd])?|resolve[sd]?)\s+#\d", read)
     assert text.count("<!--") == (1 if answers else 0) == text.count(reply_marker(7))
+
+
+def _outside_fences(text: str) -> str:
+    """What GitHub looks for mentions and closing words in: blocks of code are shown as they are."""
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    return "\n".join(token.content for token in tokens if token.type != "fence")
 
 
 def test_a_reply_stays_within_what_github_stores() -> None:

@@ -100,7 +100,8 @@ def _never_began(run: Run) -> bool:
 
 def _render(answer: Answer, runs: Mapping[str, Run], url_of: Callable[[str], str]) -> str:
     lines = [f"- {_run_line(runs[name], url_of)}" for name in answer.runs if name in runs]
-    head = f"{code(answer.line, 200)}: " if answer.line else ""
+    apart = "\n\n" if answer.text.startswith("```") else " "  # a fence that does not begin a line is none
+    head = f"{code(answer.line, 200)}:{apart}" if answer.line else ""
     return "\n".join([f"{head}{answer.text or 'started'}", *(["", *lines] if lines else [])])
 
 
