@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from dstack.cli.commands import COMMANDS
+
 SHELLS = ("bash", "zsh", "fish")
 NAMES_LIMIT = 50
 _RUN_NAMES = {
@@ -47,8 +49,6 @@ def complete() -> None:
 
 def make_parser(words: Sequence[str]) -> argparse.ArgumentParser:
     """A parser of the whole command with the arguments of the one command that the words begin with."""
-    from dstack.cli.main import COMMANDS
-
     parser = argparse.ArgumentParser(prog="dstack", add_help=False)
     commands = parser.add_subparsers()
     for name, (module, help_line) in COMMANDS.items():

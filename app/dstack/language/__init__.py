@@ -4,7 +4,8 @@ from dstack.language.attempt import fill_attempt
 from dstack.language.lint import lint_text
 from dstack.language.needs import close_over_needs
 from dstack.language.problems import Problem
-from dstack.language.project import FILES, Project, read_project
+from dstack.language.project import FILES, Project
+from dstack.language.read_project import read_project
 from dstack.language.resolve import Context, Resolved, resolve
 from dstack.language.triggers import Event, Selection, select
 from dstack.language.workflow import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from dstack.language.problems import Problem
-from dstack.language.project import read_project
+from dstack.language.read_project import read_project
 
 
 def lint_text(files: Mapping[str, bytes]) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:

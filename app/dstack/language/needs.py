@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
+from dstack.language.project import Project
 from dstack.language.workflow import Dependency, Workflow
-
-if TYPE_CHECKING:
-    from dstack.language.project import Project
 
 
 def missing_dependencies(workflows: Mapping[str, Workflow], names: set[str]) -> Iterator[tuple[Workflow, Dependency]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from dstack.language.entries import entry_record
 from dstack.language.fields import COMMON
 from dstack.language.options import BUILT_IN
-from dstack.language.project import MAX_WORKFLOWS
+from dstack.language.read_project import MAX_WORKFLOWS
 from dstack.language.records import properties
 from dstack.language.shapes import Json
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from dstack.language.globs import matches_any
+from dstack.language.project import Project
 from dstack.language.workflow import PullRequestTrigger, PushTrigger, Workflow
 from dstack.wire.states import Trigger
-
-if TYPE_CHECKING:
-    from dstack.language.project import Project
 
 _SKIP = re.compile(r"\[(?:skip (?:ci|dstack)|(?:ci|dstack) skip|no ci)\]", re.IGNORECASE)
 

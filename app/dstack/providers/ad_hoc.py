@@ -9,7 +9,7 @@ from dstack.language.entries import read_entry, workflow_of
 from dstack.language.nodes import Table, from_data
 from dstack.language.options import BUILT_IN
 from dstack.language.problems import listing, nearest, refuse
-from dstack.language.project import EXAMPLE_CONTEXT
+from dstack.language.read_project import EXAMPLE_CONTEXT
 from dstack.language.reading import Reading
 from dstack.language.workflow import Triggers, Workflow
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from api_server import ApiServer, refusal
 
-from dstack.cli.main import COMMANDS
+from dstack.cli.commands import COMMANDS
 
 Dstack = Callable[..., Any]
 
