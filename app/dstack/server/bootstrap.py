@@ -15,6 +15,7 @@ from dstack.server.gateways.github import GitHub
 from dstack.server.gateways.local_git import LocalGit
 from dstack.server.gateways.logs_local import LocalLogs
 from dstack.server.gateways.mirrors import Mirrors
+from dstack.server.gateways.notes_local import LocalNotes
 from dstack.server.gateways.objects_local import LocalObjects
 from dstack.server.services.connect_github import connect_github
 from dstack.server.services.manage_users import ensure_admin
@@ -55,6 +56,7 @@ def start(settings: Settings, clock: Clock | None = None) -> Iterator[Started]:
             vault=load_vault(settings.data / "secret.key"),
             git=git,
             mirrors=Mirrors(git, settings.github_url),
+            notes=LocalNotes(git),
             objects=objects,
             logs=LocalLogs(settings.data / "logs"),
             forge=github,

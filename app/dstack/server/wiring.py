@@ -10,6 +10,7 @@ from dstack.server.clock import Clock
 from dstack.server.gateways.forge import Forge, Place
 from dstack.server.gateways.local_git import LocalGit
 from dstack.server.gateways.mirrors import Mirrors
+from dstack.server.gateways.notes_local import LocalNotes
 from dstack.server.gateways.ports import Logs, Objects
 from dstack.server.models import Repo
 from dstack.server.settings import Settings
@@ -26,6 +27,7 @@ class Wiring:
     vault: Vault
     git: LocalGit
     mirrors: Mirrors
+    notes: LocalNotes
     objects: Objects
     logs: Logs
     forge: Forge

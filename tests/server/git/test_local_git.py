@@ -14,7 +14,10 @@ from dstack.errors import GitFailed, Invalid, NotFound
 from dstack.git import notes
 from dstack.git.files import MAX_FILE_BYTES
 from dstack.git.pushes import RefUpdate
+from dstack.server.gateways.kept import drop_commits, drop_work, keep_commits, work_refs
 from dstack.server.gateways.local_git import LocalGit
+from dstack.server.gateways.notes_local import LocalNotes
+from dstack.server.gateways.snapshots import commit_info, read_files, take_snapshot
 
 REPO = "r1"
 ZERO = "0" * 40
@@ -25,6 +28,7 @@ class Bench:
 
     def __init__(self, root: Path) -> None:
         self.git = LocalGit(root / "repositories")
+        self.notes = LocalNotes(self.git)
         self.git.create(REPO)
         self.work = root / "work"
         self.work.mkdir()
@@ -82,9 +86,9 @@ def test_a_repo_id_is_never_a_path(bench: Bench, repo_id: str) -> None:
 def test_absent_repositories_and_commits_are_not_found(bench: Bench) -> None:
     questions: list[Callable[[], object]] = [
         lambda: bench.git.heads("nope"),
-        lambda: bench.git.commit_info(REPO, "1" * 40),
+        lambda: commit_info(bench.git, REPO, "1" * 40),
         lambda: bench.git.resolve(REPO, "nope"),
-        lambda: bench.git.read_notes("nope"),
+        lambda: bench.notes.read("nope"),
     ]
     for question in questions:
         with pytest.raises(NotFound):
@@ -98,7 +102,9 @@ def test_a_snapshot_has_the_commit_and_its_files(bench: Bench) -> None:
     bench.write("top.txt", "top")
     first = bench.commit("first")
     sha = bench.commit("Über: second\n\nbody\n")
-    found = bench.git.snapshot(REPO, sha, [CONFIG, ".dstack/variables.yaml", ".dstack/providers.yaml", "top.txt", "no"])
+    found = take_snapshot(
+        bench.git, REPO, sha, [CONFIG, ".dstack/variables.yaml", ".dstack/providers.yaml", "top.txt", "no"]
+    )
     assert found.files == {
         CONFIG: b"workflows: []\n",
         ".dstack/variables.yaml": b"\xff\x00bytes",
@@ -114,7 +120,7 @@ def test_a_snapshot_has_the_commit_and_its_files(bench: Bench) -> None:
 
 def test_a_commit_without_the_folder_has_no_files(bench: Bench) -> None:
     bench.write("train.py", "x")
-    assert bench.git.read_files(REPO, bench.commit(), [CONFIG]) == {}
+    assert read_files(bench.git, REPO, bench.commit(), [CONFIG]) == {}
 
 
 def odd_file(bench: Bench, kind: str) -> str:
@@ -159,7 +165,7 @@ def odd_file(bench: Bench, kind: str) -> str:
 def test_configuration_that_is_no_plain_file_is_refused(bench: Bench, kind: str, why: str) -> None:
     sha = odd_file(bench, kind)
     with pytest.raises(Invalid, match=why) as refused:
-        bench.git.read_files(REPO, sha, [CONFIG, ".dstack/variables.yaml"])
+        read_files(bench.git, REPO, sha, [CONFIG, ".dstack/variables.yaml"])
     assert "canary" not in str(refused.value)
 
 
@@ -189,8 +195,7 @@ def test_ancestry(bench: Bench) -> None:
     left = bench.commit("left")
     bench.sh("checkout", "--quiet", "--detach", base)
     right = bench.commit("right", "right")
-    assert bench.git.is_ancestor(REPO, base, left) and not bench.git.is_ancestor(REPO, left, right)
-    assert not bench.git.is_ancestor(REPO, "1" * 40, left)
+    assert bench.git.merge_base(REPO, base, left) == base
     assert bench.git.merge_base(REPO, left, right) == base
     assert bench.git.merge_base(REPO, left, "1" * 40) is None
 
@@ -209,28 +214,28 @@ def test_resolve(bench: Bench) -> None:
 def test_kept_commits_outlive_their_branch(bench: Bench) -> None:
     bench.commit("base")
     kept, lost = bench.commit("kept", "one"), bench.commit("lost", "two")
-    bench.git.keep_all(REPO, {"brave-otter-17": kept, "calm-fox-1": lost})
+    keep_commits(bench.git, REPO, {"brave-otter-17": kept, "calm-fox-1": lost})
     assert "refs/dstack/runs/brave-otter-17" not in bench.git.heads(REPO)
-    bench.git.drop(REPO, ["calm-fox-1", "never-kept"])
+    drop_commits(bench.git, REPO, ["calm-fox-1", "never-kept"])
     for branch in ("main", "one", "two"):
-        bench.git._git(REPO, ["update-ref", "-d", f"refs/heads/{branch}"])
-    bench.git._git(REPO, ["gc", "--quiet", "--prune=now"])
+        bench.git.ask(REPO, ["update-ref", "-d", f"refs/heads/{branch}"])
+    bench.git.ask(REPO, ["gc", "--quiet", "--prune=now"])
     assert bench.git.has_commit(REPO, kept)
     assert not bench.git.has_commit(REPO, lost)
     with pytest.raises(GitFailed):
-        bench.git.keep(REPO, lost, "x")
+        keep_commits(bench.git, REPO, {"x": lost})
     for name in ("../x", "a/b", "x\0y", "-x"):
         with pytest.raises(Invalid):
-            bench.git.keep(REPO, kept, name)
+            keep_commits(bench.git, REPO, {name: kept})
 
 
 def test_work_refs_come_and_go(bench: Bench) -> None:
     sha = bench.commit()
     bench.sh("push", "--quiet", str(bench.git.path(REPO)), "HEAD:refs/dstack/work/key-1")
-    assert bench.git.work_refs(REPO) == {"key-1": sha}
-    bench.git.drop_work(REPO, "key-1")
-    bench.git.drop_work(REPO, "key-1")
-    assert bench.git.work_refs(REPO) == {}
+    assert work_refs(bench.git, REPO) == {"key-1": sha}
+    drop_work(bench.git, REPO, "key-1")
+    drop_work(bench.git, REPO, "key-1")
+    assert work_refs(bench.git, REPO) == {}
 
 
 def test_tidy_collects_only_when_there_is_much(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,7 +249,7 @@ def test_tidy_collects_only_when_there_is_much(bench: Bench, monkeypatch: pytest
 
 def test_adopt_head_counts_packed_refs(bench: Bench) -> None:
     sha = bench.commit()
-    bench.git._git(REPO, ["pack-refs", "--all"])
+    bench.git.ask(REPO, ["pack-refs", "--all"])
     assert bench.git.adopt_head(REPO, [RefUpdate(ZERO, sha, "refs/heads/other")]) is None
     assert bench.git.adopt_head(REPO, [RefUpdate(ZERO, sha, "refs/tags/other")]) is None
     assert bench.git.default_branch(REPO) == "main"
@@ -270,12 +275,12 @@ RUN = {
 def test_the_runs_can_be_rebuilt_from_notes_alone(bench: Bench) -> None:
     shas = [bench.commit(f"c{n}") for n in range(12)]
     runs = {sha: [{**RUN, "name": f"run-{n}-{k}"} for k in range(1 + n % 3)] for n, sha in enumerate(shas)}
-    bench.git.write_notes(REPO, {sha: notes.render_all(some) for sha, some in runs.items()})
+    bench.notes.write(REPO, {sha: notes.render_all(some) for sha, some in runs.items()})
     runs[shas[0]].append({**RUN, "name": "restarted", "restarted_from": "run-0-0"})
-    bench.git.write_notes(REPO, {shas[0]: notes.render_all(runs[shas[0]]), "1" * 40: "gone"})
-    found = {sha: notes.parse(text) for sha, text in bench.git.read_notes(REPO).items()}
+    bench.notes.write(REPO, {shas[0]: notes.render_all(runs[shas[0]]), "1" * 40: "gone"})
+    found = {sha: notes.parse(text) for sha, text in bench.notes.read(REPO).items()}
     assert found == runs
-    assert bench.git._git(REPO, ["rev-list", "--count", "refs/notes/dstack"]).strip() == b"2"
+    assert bench.git.ask(REPO, ["rev-list", "--count", "refs/notes/dstack"]).strip() == b"2"
     bench.sh("fetch", "--quiet", str(bench.git.path(REPO)), "+refs/notes/dstack:refs/notes/dstack")
     shown = bench.sh("log", "-1", "--notes=dstack", shas[0])
     assert "train restarted succeeded in 42 s: accuracy 0.97 -> train:latest [push]" in shown
@@ -283,17 +288,17 @@ def test_the_runs_can_be_rebuilt_from_notes_alone(bench: Bench) -> None:
 
 def test_notes_written_at_once_are_all_there(bench: Bench) -> None:
     shas = [bench.commit(f"c{n}") for n in range(8)]
-    threads = [threading.Thread(target=bench.git.write_notes, args=(REPO, {sha: f"note of {sha}\n"})) for sha in shas]
+    threads = [threading.Thread(target=bench.notes.write, args=(REPO, {sha: f"note of {sha}\n"})) for sha in shas]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert bench.git.read_notes(REPO) == {sha: f"note of {sha}\n" for sha in shas}
+    assert bench.notes.read(REPO) == {sha: f"note of {sha}\n" for sha in shas}
 
 
 def test_a_repository_without_notes_has_none(bench: Bench) -> None:
     bench.commit()
-    assert bench.git.read_notes(REPO) == {}
-    bench.git.write_notes(REPO, {})
-    bench.git.write_notes(REPO, {"1" * 40: "gone"})
-    assert bench.git.read_notes(REPO) == {}
+    assert bench.notes.read(REPO) == {}
+    bench.notes.write(REPO, {})
+    bench.notes.write(REPO, {"1" * 40: "gone"})
+    assert bench.notes.read(REPO) == {}

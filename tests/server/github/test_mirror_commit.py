@@ -14,8 +14,10 @@ from fake_github import FakeGitHub
 from github_scene import Scene
 
 from dstack.errors import ForgeDown, ForgeFailed, GitFailed, Invalid, NotConnected, TooLarge, Unavailable
+from dstack.server.gateways.kept import keep_commits
 from dstack.server.gateways.local_git import LocalGit
 from dstack.server.gateways.mirrors import LOOK_S, FetchWatch, Mirrors, fork_id
+from dstack.server.gateways.snapshots import read_files
 from dstack.server.models import Repo
 from dstack.server.services.mirror_commit import mirror_commit, mirror_heads
 
@@ -29,9 +31,9 @@ def test_a_commit_is_here_with_what_leads_to_it(scene: Scene) -> None:
     scene.fake.push_tag(scene.full, "v1", message="one")
     assert mirror_commit(scene.wiring, scene.repo, second) == ""
     git = scene.wiring.git
-    assert git.read_files(scene.repo_id, second, ["train.py"]) == {"train.py": b"print(2)\n"}
+    assert read_files(git, scene.repo_id, second, ["train.py"]) == {"train.py": b"print(2)\n"}
     assert git.heads(scene.repo_id) == {"refs/heads/main": second, "refs/tags/v1": second}
-    assert git.is_ancestor(scene.repo_id, scene.sha, second)
+    assert git.merge_base(scene.repo_id, scene.sha, second) == scene.sha
 
 
 def test_a_commit_that_is_here_costs_no_call(scene: Scene) -> None:
@@ -91,13 +93,13 @@ def test_heads_are_as_they_are_there_and_our_refs_stay(scene: Scene) -> None:
     assert mirror_heads(scene.wiring, scene.repo) == {
         "refs/heads/main": scene.sha, "refs/heads/side": side, "refs/tags/v1": scene.sha,
     }  # fmt: skip
-    git.keep(scene.repo_id, side, "brave-otter-17")
-    git.write_notes(scene.repo_id, {scene.sha: "a note\n"})
+    keep_commits(git, scene.repo_id, {"brave-otter-17": side})
+    scene.wiring.notes.write(scene.repo_id, {scene.sha: "a note\n"})
     scene.fake.delete_branch(scene.full, "side")
     scene.fake.delete_tag(scene.full, "v1")
     moved = scene.fake.commit(scene.full, "side/deeper", {"a": "2"}, parent=scene.sha)
     assert mirror_heads(scene.wiring, scene.repo) == {"refs/heads/main": scene.sha, "refs/heads/side/deeper": moved}
-    assert git.read_notes(scene.repo_id) == {scene.sha: "a note\n"}
+    assert scene.wiring.notes.read(scene.repo_id) == {scene.sha: "a note\n"}
     assert git.resolve(scene.repo_id, "refs/dstack/runs/brave-otter-17") == side
 
 
@@ -161,7 +163,7 @@ def test_a_fork_s_objects_never_enter_the_repo(scene: Scene) -> None:
     assert objects == fork_id(scene.repo_id, number) == f"{scene.repo_id}-pull-{number}"
     assert git.has_commit(objects, head) and not git.has_commit(scene.repo_id, head)
     assert git.merge_base(objects, scene.sha, head) == scene.sha  # what it borrows is there too
-    assert git.read_files(objects, head, ["train.py"]) == {"train.py": b"evil\n"}
+    assert read_files(git, objects, head, ["train.py"]) == {"train.py": b"evil\n"}
     calls = len(scene.calls())
     assert mirror_commit(scene.wiring, scene.repo, head, pull=scene.pull(number)) == objects
     assert len(scene.calls()) == calls + 1  # pull() alone

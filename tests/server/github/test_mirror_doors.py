@@ -8,6 +8,7 @@ import pytest
 from served_api import Api, Held, WorkingCopy, serve, unique
 from sqlmodel import Session
 
+from dstack.server.gateways.kept import work_refs
 from dstack.server.gateways.mirrors import fork_id
 from dstack.server.models import Repo, Run
 from dstack.server.models.repo import GITHUB
@@ -50,7 +51,7 @@ def test_branches_and_tags_are_pushed_to_github_alone(api: Api, copy: WorkingCop
 def test_a_working_tree_is_shipped_as_ever(api: Api, copy: WorkingCopy) -> None:
     sha = copy.commit({"train.py": "print(3)"})
     copy.push("HEAD:refs/dstack/work/key-1")
-    assert api.wiring.git.work_refs(str(api.repo_id(copy.repo))) == {"key-1": sha}
+    assert work_refs(api.wiring.git, str(api.repo_id(copy.repo))) == {"key-1": sha}
     copy.push("HEAD:refs/dstack/runs/key-1", fails=True)
 
 

@@ -58,7 +58,7 @@ def test_run_again(scene: Joined) -> None:
     repo = scene.repo()
     assert repo is not None
     kept = f"{RUN_REFS}{new.name}"
-    wait_for(lambda: scene.api.wiring.git._ref_exists(str(repo.id), kept))
+    wait_for(lambda: scene.api.wiring.git.has_ref(str(repo.id), kept))
 
 
 def test_run_again_while_it_runs_is_refused_in_words(scene: Joined) -> None:

@@ -46,8 +46,8 @@ def test_no_note_says_anything_of_a_commit_that_is_not_ours(own: Forks) -> None:
     repo, wiring = own.repo(), own.api.wiring
     marks = select(OutboxMark).where(OutboxMark.kind == NOTES)
     wait_for(lambda: not wiring.db.read(lambda s: s.exec(marks).first()))
-    assert set(wiring.git.read_notes(str(repo.id))) == {main}
-    assert wiring.git.read_notes(f"{repo.id}-pull-{number}") == {}
+    assert set(wiring.notes.read(str(repo.id))) == {main}
+    assert wiring.notes.read(f"{repo.id}-pull-{number}") == {}
 
 
 def test_a_forks_commits_go_with_its_runs(own: Forks) -> None:

@@ -393,7 +393,7 @@ def test_the_note_is_written_anew_with_the_verdict(scene: Scene) -> None:
     assert scene.marks(NOTES) == []
     scene.judge()
     write_notes(scene.wiring)
-    (note,) = scene.wiring.git.read_notes("1").values()
+    (note,) = scene.wiring.notes.read("1").values()
     (record,) = parse(note)
     assert record["verdict"] == "no_base"
     assert "accuracy 0.9, gate no base [push]" in note

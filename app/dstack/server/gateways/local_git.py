@@ -1,7 +1,8 @@
-"""The bare repositories of this server, `ROOT/<repo id>.git`: questions to them, and the few changes it makes itself.
+"""The bare repositories of this server, `ROOT/<repo id>.git`: whether they stand, their branches, and how git is asked.
 
 Plain sync, safe to call from several threads. Pushes and fetches of others come in through `web/git_remote.py`.
-A mirror of a repository hosted elsewhere is such a bare repository too, filled by a fetch of the server.
+A mirror of a repository hosted elsewhere is such a bare repository too, filled by a fetch of the server. What more
+there is to ask and to change is in files of its own: snapshots, history, trees, kept, notes_local, forks, mirrors.
 """
 
 from __future__ import annotations
@@ -9,17 +10,13 @@ from __future__ import annotations
 import re
 import shutil
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from dstack.errors import Invalid, NotFound
-from dstack.git.commits import Answer, Commit, read_answers, read_commit, tree_modes
-from dstack.git.files import folder_of, folders_above, plain_file, what_is
+from dstack.git.commits import Answer, read_answers
 from dstack.git.names import check_ref, check_sha, is_zero
-from dstack.git.notes import notes_import
-from dstack.git.pushes import NOTES_REF, RUN_REFS, WORK_REFS, RefUpdate
+from dstack.git.pushes import RefUpdate
 from dstack.git.run import config_environment, git, git_result, git_stream
 from dstack.git.watch import git_watched
 
@@ -37,21 +34,12 @@ _GC_S = 3600.0
 DURABLE = (("core.fsync", "committed,loose-object"), ("core.logAllRefUpdates", "false"))
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A commit, and those of the files asked for that it has."""
-
-    commit: Commit
-    files: dict[str, bytes]
-
-
 class LocalGit:
     """All repositories below `root`. A repo id is the store's key of the repo, never its name."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
         self.root.mkdir(parents=True, exist_ok=True)
-        self._notes_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     # The repository itself
 
@@ -97,31 +85,42 @@ class LocalGit:
         return head.removeprefix("ref: ").removeprefix("refs/heads/")
 
     def set_default_branch(self, repo_id: str, branch: str) -> None:
-        self._git(repo_id, ["symbolic-ref", "HEAD", f"refs/heads/{check_ref(branch)}"])
+        self.ask(repo_id, ["symbolic-ref", "HEAD", f"refs/heads/{check_ref(branch)}"])
 
     def adopt_head(self, repo_id: str, updates: Iterable[RefUpdate]) -> str | None:
         """After a first push, let HEAD name a branch that exists: main, master, or the first one pushed. Answers with
         the new default branch, None when nothing had to change."""
         made = [update.ref for update in updates if update.branch and not update.is_delete]
-        if not made or self._ref_exists(repo_id, f"refs/heads/{self.default_branch(repo_id)}"):
+        if not made or self.has_ref(repo_id, f"refs/heads/{self.default_branch(repo_id)}"):
             return None
         branch = next((ref for ref in _FIRST_BRANCHES if ref in made), made[0]).removeprefix("refs/heads/")
         self.set_default_branch(repo_id, branch)
         return branch
 
-    # Questions
+    def tidy(self, repo_id: str, *, always: bool = False) -> bool:
+        """Collect garbage when many loose objects or packs have come together; says whether it did. What nothing refers
+        to goes after a day, so a push in progress loses nothing."""
+        out = self.ask(repo_id, ["count-objects", "-v"])
+        counts = {name: int(count) for name, count in (line.split(b": ") for line in out.splitlines() if b": " in line)
+                  if count.isdigit()}  # fmt: skip
+        if not always and counts[b"count"] < _TIDY_OVER and counts[b"packs"] < _TIDY_PACKS_OVER:
+            return False
+        self.ask(repo_id, ["gc", "--quiet", "--prune=1.day.ago"], timeout_s=_GC_S)
+        return True
+
+    # What it has
 
     def has_commit(self, repo_id: str, sha: str) -> bool:
         return self.find_commits(repo_id, [sha]) == {sha}
 
     def find_commits(self, repo_id: str, shas: Iterable[str]) -> set[str]:
         """Those of `shas` that are commits of this repository, asked at once."""
-        return set(self._check(repo_id, [f"{check_sha(sha)}^{{commit}}" for sha in shas]))
+        return set(self._find(repo_id, [f"{check_sha(sha)}^{{commit}}" for sha in shas]))
 
     def resolve(self, repo_id: str, rev: str) -> str:
         """The commit a branch, Git tag, full ref or (shortened) commit id stands for. Where a short name is both, a tag
         wins over a branch: give the full ref to be exact. Raises NotFound."""
-        found = self._check(repo_id, [f"{check_ref(rev)}^{{commit}}"])
+        found = self._find(repo_id, [f"{check_ref(rev)}^{{commit}}"])
         if not found:
             raise NotFound(f"there is no commit {rev!r} in this repository", "push it first")
         return found[0]
@@ -129,36 +128,14 @@ class LocalGit:
     def heads(self, repo_id: str) -> dict[str, str]:
         """Branches and Git tags by full name; of an annotated tag the commit it points to."""
         form = "--format=%(refname) %(objectname) %(*objectname)"
-        out = self._git(repo_id, ["for-each-ref", form, "refs/heads", "refs/tags"])
+        out = self.ask(repo_id, ["for-each-ref", form, "refs/heads", "refs/tags"])
         rows = (line.split(" ") for line in out.decode("utf-8", "surrogateescape").splitlines())
         return {row[0]: row[2] or row[1] for row in rows}
 
-    def commit_info(self, repo_id: str, sha: str) -> Commit:
-        """Raises NotFound."""
-        return self.snapshot(repo_id, sha, ()).commit
-
-    def read_files(self, repo_id: str, sha: str, paths: Sequence[str]) -> dict[str, bytes]:
-        """Those of `paths` the commit has. Raises NotFound, and Invalid for what is not a plain file up to 1 MB."""
-        return self.snapshot(repo_id, sha, paths).files
-
-    def snapshot(self, repo_id: str, sha: str, paths: Sequence[str]) -> Snapshot:
-        """A commit and some of its files by one git process. A path that is, or lies behind, a symbolic link or a
-        submodule is refused and its target never read. Raises NotFound and Invalid."""
-        check_sha(sha)
-        folders = list(dict.fromkeys(folder_of(path) for path in paths))
-        asked = [sha, *(f"{sha}:{folder}" for folder in folders), *(f"{sha}:{path}" for path in paths)]
-        answers = self._contents(repo_id, asked)
-        if answers[0].kind != "commit" or answers[0].data is None:
-            raise NotFound(f"there is no commit {sha} in this repository", "push it first")
-        commit = read_commit(sha, answers[0].data)
-        trees = dict(zip(folders, answers[1:], strict=False))
-        modes = {folder: self._modes(repo_id, sha, folder, tree) for folder, tree in trees.items()}
-        files = {}
-        for path, answer in zip(paths, answers[1 + len(folders) :], strict=False):
-            mode = modes[folder_of(path)].get(path.rpartition("/")[2])
-            if mode is not None:
-                files[path] = plain_file(path, sha, mode, answer)
-        return Snapshot(commit, files)
+    def has_ref(self, repo_id: str, ref: str) -> bool:
+        if (self._open(repo_id) / ref).is_file():  # the usual case needs no process; packed refs do
+            return True
+        return self._answer(repo_id, ["show-ref", "--verify", "--quiet", "--", ref])[0] == 0
 
     def changed_paths(self, repo_id: str, before: str, after: str) -> tuple[str, ...] | None:
         """Paths that differ between two commits; None when that cannot be said (a new branch, a commit that is not
@@ -166,89 +143,45 @@ class LocalGit:
         if is_zero(check_sha(before)) or is_zero(check_sha(after)):
             return None
         argv = ["diff-tree", "-r", "-z", "--name-only", "--no-renames", "--end-of-options", before, after]
-        code, out, _ = git_result(argv, cwd=self._open(repo_id), env=self._environment(repo_id))
+        code, out = self._answer(repo_id, argv)
         paths = tuple(path.decode("utf-8", "surrogateescape") for path in out.split(b"\0") if path)
         return paths if code == 0 and len(paths) <= MAX_CHANGED_PATHS else None
-
-    def is_ancestor(self, repo_id: str, older: str, newer: str) -> bool:
-        """Whether `newer` contains `older`; False also when one is not here."""
-        argv = ["merge-base", "--is-ancestor", check_sha(older), check_sha(newer)]
-        return git_result(argv, cwd=self._open(repo_id), env=self._environment(repo_id))[0] == 0
 
     def merge_base(self, repo_id: str, one: str, other: str) -> str | None:
         """The commit two lines of work parted at; None when they share none or one is not here."""
         argv = ["merge-base", check_sha(one), check_sha(other)]
-        code, out, _ = git_result(argv, cwd=self._open(repo_id), env=self._environment(repo_id))
+        code, out = self._answer(repo_id, argv)
         return out.decode().strip() if code == 0 else None
 
-    # What the server keeps
+    # How git is asked
 
-    def keep(self, repo_id: str, sha: str, name: str) -> None:
-        """Hold a commit for as long as run `name` lives, whatever happens to branches. Raises GitFailed."""
-        self.keep_all(repo_id, {name: sha})
+    def ask(
+        self,
+        repo_id: str,
+        argv: Sequence[str],
+        stdin: bytes | None = None,
+        settings: Sequence[tuple[str, str]] = (),
+        timeout_s: float = _ANSWER_S,
+    ) -> bytes:
+        """What one git command in the repository says; `settings` are for it alone. Raises GitFailed and NotFound."""
+        env = self._environment(repo_id, settings)
+        return git(argv, cwd=self._open(repo_id), env=env, stdin=stdin, timeout_s=timeout_s)
 
-    def keep_all(self, repo_id: str, runs: Mapping[str, str]) -> None:
-        """The same for several runs (name -> commit) at once."""
-        self._update_refs(repo_id, [f"update {_run_ref(name)}\0{check_sha(sha)}\0\0" for name, sha in runs.items()])
+    def contents(self, repo_id: str, objects: Sequence[str]) -> list[Answer]:
+        """What the objects hold. Answers after one that is too large are left out: the command is ended there."""
+        if not objects:
+            return []
+        if any("\n" in name for name in objects):
+            raise Invalid("a path with a line break cannot be read")
+        lines = "".join(f"{name}\n" for name in objects).encode("utf-8", "surrogateescape")
+        argv, env = ["cat-file", "--batch"], self._environment(repo_id)
+        with git_stream(argv, cwd=self._open(repo_id), env=env, stdin=lines) as stream:
+            return list(read_answers(stream, len(objects), MAX_COMMIT_BYTES))
 
-    def keep_present(self, repo_id: str, runs: Mapping[str, str]) -> None:
-        """The same for those whose commit is (still) here: git takes all refs of a call or none."""
-        present = self.find_commits(repo_id, set(runs.values()))
-        self.keep_all(repo_id, {name: sha for name, sha in runs.items() if sha in present})
-
-    def drop(self, repo_id: str, names: Iterable[str]) -> None:
-        """Let go of the commits of runs that are gone; done when they were not kept."""
-        self._update_refs(repo_id, [f"delete {_run_ref(name)}\0\0" for name in names])
-
-    def drop_work(self, repo_id: str, name: str) -> None:
-        """Remove refs/dstack/work/<name>, once its run keeps the commit or when nobody made a run of it."""
-        self._update_refs(repo_id, [f"delete {check_ref(WORK_REFS + name)}\0\0"])
-
-    def work_refs(self, repo_id: str) -> dict[str, str]:
-        """Working trees that were shipped: name -> commit."""
-        out = self._git(repo_id, ["for-each-ref", "--format=%(refname) %(objectname)", WORK_REFS])
-        rows = (line.split(" ") for line in out.decode().splitlines())
-        return {ref.removeprefix(WORK_REFS): sha for ref, sha in rows}
-
-    def tidy(self, repo_id: str, *, always: bool = False) -> bool:
-        """Collect garbage when many loose objects or packs have come together; says whether it did. What nothing refers
-        to goes after a day, so a push in progress loses nothing."""
-        out = self._git(repo_id, ["count-objects", "-v"])
-        counts = {name: int(count) for name, count in (line.split(b": ") for line in out.splitlines() if b": " in line)
-                  if count.isdigit()}  # fmt: skip
-        if not always and counts[b"count"] < _TIDY_OVER and counts[b"packs"] < _TIDY_PACKS_OVER:
-            return False
-        self._git(repo_id, ["gc", "--quiet", "--prune=1.day.ago"], timeout_s=_GC_S)
-        return True
-
-    # Notes
-
-    def write_notes(self, repo_id: str, notes: Mapping[str, str]) -> None:
-        """Set the whole note of each commit (sha -> text), all in one commit on refs/notes/dstack. Commits that are not
-        here any more are passed over. One writer at a time; calls for the same repo wait for each other."""
-        with self._notes_locks[repo_id]:
-            present = self.find_commits(repo_id, notes)
-            if not present:
-                return
-            known = {sha: text for sha, text in notes.items() if sha in present}
-            stream = notes_import(NOTES_REF, known, grows=self.has_notes(repo_id))
-            argv = ["fast-import", "--quiet", "--date-format=now", "--done"]
-            self._git(repo_id, argv, stdin=stream, more=(("fastimport.unpackLimit", "1000"),))
-
-    def read_notes(self, repo_id: str) -> dict[str, str]:
-        """All notes: commit -> text."""
-        if not self.has_notes(repo_id):
-            return {}
-        rows = self._git(repo_id, ["ls-tree", "-r", "-z", NOTES_REF]).decode().split("\0")
-        blobs = [
-            (path.replace("/", ""), facts.split(" ")[2]) for facts, _, path in (r.partition("\t") for r in rows) if path
-        ]
-        answers = self._contents(repo_id, [blob for _, blob in blobs])
-        return {
-            sha: answer.data.decode("utf-8", "replace")
-            for (sha, _), answer in zip(blobs, answers, strict=False)
-            if answer.data is not None
-        }
+    def update_refs(self, repo_id: str, commands: Sequence[str]) -> None:
+        """Commands of `update-ref --stdin -z`, all or none of them. Raises GitFailed."""
+        if commands:
+            self.ask(repo_id, ["update-ref", "--stdin", "-z"], stdin="".join(commands).encode())
 
     def transfer(
         self, repo_id: str, argv: Sequence[str], *, settings: Sequence[tuple[str, str]], check: Callable[[], None]
@@ -257,12 +190,6 @@ class LocalGit:
         times a second, and what it raises ends git. Raises GitFailed."""
         env = {**self._environment(repo_id, settings), "GIT_ALLOW_PROTOCOL": "https:http", "GIT_ASKPASS": "true"}
         git_watched(argv, cwd=self._open(repo_id), env=env, check=check)
-
-    # How git is asked
-
-    def ask(self, repo_id: str, argv: Sequence[str]) -> bytes:
-        """What one git command in the repository says, for the questions of other files. Raises GitFailed."""
-        return self._git(repo_id, argv)
 
     def _open(self, repo_id: str) -> Path:
         if not self.exists(repo_id):
@@ -274,64 +201,15 @@ class LocalGit:
         path = str(self.path(repo_id))
         return {"GIT_DIR": path, **config_environment([*DURABLE, ("safe.directory", path), *more])}
 
-    def _git(
-        self,
-        repo_id: str,
-        argv: Sequence[str],
-        stdin: bytes | None = None,
-        more: Sequence[tuple[str, str]] = (),
-        timeout_s: float = _ANSWER_S,
-    ) -> bytes:
-        env = self._environment(repo_id, more)
-        return git(argv, cwd=self._open(repo_id), env=env, stdin=stdin, timeout_s=timeout_s)
+    def _answer(self, repo_id: str, argv: Sequence[str]) -> tuple[int, bytes]:
+        """Of a question that git answers by its exit status: that, and what it wrote."""
+        code, out, _ = git_result(argv, cwd=self._open(repo_id), env=self._environment(repo_id))
+        return code, out
 
-    def _check(self, repo_id: str, objects: Sequence[str]) -> list[str]:
+    def _find(self, repo_id: str, objects: Sequence[str]) -> list[str]:
         """The ids of those objects that exist. Names go in by standard input, where nothing is an option."""
         if not objects:
             return []
         lines = "".join(f"{name}\n" for name in objects).encode()
-        out = self._git(repo_id, ["cat-file", "--batch-check=%(objectname)"], stdin=lines)
+        out = self.ask(repo_id, ["cat-file", "--batch-check=%(objectname)"], stdin=lines)
         return [line for line in out.decode("utf-8", "replace").splitlines() if " " not in line]
-
-    def _contents(self, repo_id: str, objects: Sequence[str]) -> list[Answer]:
-        """What the objects hold. Answers after one that is too large are left out: the command is ended there."""
-        if not objects:
-            return []
-        if any("\n" in name for name in objects):
-            raise Invalid("a path with a line break cannot be read")
-        lines = "".join(f"{name}\n" for name in objects).encode("utf-8", "surrogateescape")
-        argv, env = ["cat-file", "--batch"], self._environment(repo_id)
-        with git_stream(argv, cwd=self._open(repo_id), env=env, stdin=lines) as stream:
-            return list(read_answers(stream, len(objects), MAX_COMMIT_BYTES))
-
-    def _modes(self, repo_id: str, sha: str, folder: str, tree: Answer) -> dict[str, str]:
-        """What the entries of a folder are. An absent folder has none; one that is no folder is refused."""
-        if tree.data is not None and tree.kind == "tree":
-            return tree_modes(tree.data, len(sha) // 2)
-        if tree.kind == "tree":
-            raise Invalid(f"{folder or 'the root'}/ at {sha[:12]} has too many entries")
-        for part in folders_above(folder):  # rare: look at what stands in the way
-            row = self._git(repo_id, ["ls-tree", "-z", "--end-of-options", sha, part]).decode("utf-8", "replace")
-            mode = row.split(" ")[0]
-            if mode and mode != "040000":
-                raise Invalid(f"{part} at {sha[:12]} is {what_is(mode)}", f"make {part} a plain folder")
-        return {}
-
-    def _update_refs(self, repo_id: str, commands: Sequence[str]) -> None:
-        if commands:
-            self._git(repo_id, ["update-ref", "--stdin", "-z"], stdin="".join(commands).encode())
-
-    def _ref_exists(self, repo_id: str, ref: str) -> bool:
-        if (self._open(repo_id) / ref).is_file():  # the usual case needs no process; packed refs do
-            return True
-        argv = ["show-ref", "--verify", "--quiet", "--", ref]
-        return git_result(argv, cwd=self._open(repo_id), env=self._environment(repo_id))[0] == 0
-
-    def has_notes(self, repo_id: str) -> bool:
-        return self._ref_exists(repo_id, NOTES_REF)
-
-
-def _run_ref(name: str) -> str:
-    if "/" in name:
-        raise Invalid(f"{name!r} is not the name of a run")
-    return check_ref(RUN_REFS + name)

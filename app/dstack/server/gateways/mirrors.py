@@ -9,12 +9,10 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
 import time
 from base64 import b64encode
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +20,7 @@ from dstack.errors import ForgeDown, GitFailed, Invalid, TooLarge, Unavailable
 from dstack.git.names import check_ref, check_sha, check_url
 from dstack.git.pushes import NOTES_REF
 from dstack.server.gateways.local_git import LocalGit
+from dstack.server.gateways.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -55,16 +54,11 @@ class Mirrors:
     def __init__(self, git: LocalGit, url: str, *, max_bytes: int = MAX_BYTES, timeout_s: float = TIMEOUT_S) -> None:
         self._git, self._url = git, url.rstrip("/")
         self._max_bytes, self._timeout_s = max_bytes, timeout_s
-        self._guard = threading.Lock()
-        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._turns = Turns[str]()
 
-    @contextmanager
-    def alone(self, repo_id: str) -> Iterator[None]:
+    def alone(self, repo_id: str) -> AbstractContextManager[None]:
         """One fetch at a time per repository: who waited finds what the other one brought."""
-        with self._guard:
-            lock = self._locks[repo_id]
-        with lock:
-            yield
+        return self._turns.of(repo_id)
 
     def fetch_branches(self, repo_id: str, address: str, token: str, branch: str = "") -> None:
         """All branches and Git tags as they are there now; those gone there go here. With `branch` this one alone, if

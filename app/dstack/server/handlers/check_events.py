@@ -10,6 +10,7 @@ from sqlmodel import Session
 from dstack.errors import Conflict, DstackError, ForgeRefused
 from dstack.server.forge_events import CheckRunEvent, CheckSuiteEvent, Origin
 from dstack.server.gateways.forge import Permission
+from dstack.server.gateways.kept import keep_commits
 from dstack.server.handlers.github import settle
 from dstack.server.handlers.registry import handles_event
 from dstack.server.models import Delivery, Group, Repo
@@ -154,4 +155,4 @@ def _approve(wiring: Wiring, delivery: Delivery, name: str, session: Session) ->
 def _keep_commits(wiring: Wiring, delivery: Delivery) -> None:
     """Runs made again hold their commits, as every run does."""
     for run in wiring.db.read(lambda s: runs_of_delivery(s, delivery.id or 0)):
-        wiring.git.keep_all(run.git_id, {run.name: run.sha})
+        keep_commits(wiring.git, run.git_id, {run.name: run.sha})

@@ -15,6 +15,7 @@ from dstack.server.decide.commands import Asked, Verb
 from dstack.server.decide.names import is_run_name
 from dstack.server.decide.plan import GroupPlan, plan_runs
 from dstack.server.decide.trust import approved_commit
+from dstack.server.gateways.snapshots import commit_info
 from dstack.server.handlers.comment_scene import Scene
 from dstack.server.handlers.sources import with_sources
 from dstack.server.handlers.start_runs import group_of, write_groups
@@ -118,7 +119,7 @@ def _push_to_pull(scene: Scene) -> Event:
         branch=pull.base_branch,
         default_branch=git.default_branch(str(scene.repo_id)),
         changed=git.changed_paths(where, base, scene.sha) if base is not None else None,
-        message="" if pull.is_fork else git.commit_info(where, scene.sha).message,
+        message="" if pull.is_fork else commit_info(git, where, scene.sha).message,
         action="synchronize",
         is_draft=pull.is_draft,
     )

@@ -9,6 +9,7 @@ from dstack.errors import DstackError, ForgeBusy, ForgeDown, Unavailable
 from dstack.language import FILES, Project, read_project
 from dstack.server.decide.commands import MAIN_WORD, Line
 from dstack.server.forge_events import IssueComment
+from dstack.server.gateways.snapshots import read_files
 from dstack.server.models import PullRequest, Repo
 from dstack.server.services.mirror_commit import mirror_commit
 from dstack.server.services.record_pull import record_pull
@@ -58,6 +59,6 @@ def _learn(wiring: Wiring, repo: Repo, number: int) -> PullRequest | None:
 def _words_at(wiring: Wiring, repo_id: int, sha: str) -> set[str]:
     """Of a commit that is not here, or has no workflows that can be read: none."""
     try:
-        return set(words_of(read_project(wiring.git.read_files(str(repo_id), sha, FILES))))
+        return set(words_of(read_project(read_files(wiring.git, str(repo_id), sha, FILES))))
     except DstackError:
         return set()

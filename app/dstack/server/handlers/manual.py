@@ -7,6 +7,7 @@ from sqlmodel import Session
 from dstack.errors import DstackError, Invalid
 from dstack.providers import ad_hoc
 from dstack.server.decide.plan import GroupPlan, Occasion, RunPlan, plan_run, plan_runs
+from dstack.server.gateways.kept import drop_work, keep_commits, work_refs
 from dstack.server.handlers.registry import handles
 from dstack.server.handlers.sources import with_sources
 from dstack.server.handlers.start_runs import group_of, read_project_at, write_groups
@@ -51,10 +52,10 @@ def handle_manual(wiring: Wiring, delivery: Delivery) -> None:
         wiring.db.write(lambda session: settle_delivery(session, delivery.id or 0, DeliveryState.FAILED, message, now))
         return
     # The hidden commit of a working tree is held by nothing else; it lives as long as its runs.
-    wiring.git.keep_all(str(repo.id), {run.name: run.sha for run in runs})
-    for work, sha in wiring.git.work_refs(str(repo.id)).items():
+    keep_commits(wiring.git, str(repo.id), {run.name: run.sha for run in runs})
+    for work, sha in work_refs(wiring.git, str(repo.id)).items():
         if sha == request.sha:
-            wiring.git.drop_work(str(repo.id), work)
+            drop_work(wiring.git, str(repo.id), work)
 
 
 def _plan(wiring: Wiring, repo: Repo, request: RunRequest, occasion: Occasion) -> tuple[RunPlan, ...]:

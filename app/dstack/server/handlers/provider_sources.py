@@ -8,6 +8,7 @@ from dstack.errors import ConfigProblems, DstackError, NotFound
 from dstack.language import Project, ProviderRef, close_over_needs, read_project
 from dstack.language.project import PROVIDERS
 from dstack.server.decide.plan import ProviderSource
+from dstack.server.gateways.snapshots import read_files
 from dstack.server.models import Repo
 from dstack.server.store.repos import repo_by_name
 from dstack.server.wiring import Wiring
@@ -29,7 +30,7 @@ def _find(wiring: Wiring, reference: ProviderRef) -> ProviderSource:
         repo = _repo(wiring, reference.repo)
         repo_id = str(repo.id)
         sha = wiring.git.resolve(repo_id, reference.ref or wiring.git.default_branch(repo_id))
-        definitions = read_project(wiring.git.read_files(repo_id, sha, (PROVIDERS,))).providers
+        definitions = read_project(read_files(wiring.git, repo_id, sha, (PROVIDERS,))).providers
     except DstackError as error:
         raise ConfigProblems(f"{where}: {error.message}", error.hint) from None
     if reference.name not in definitions:

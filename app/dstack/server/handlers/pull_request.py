@@ -21,6 +21,7 @@ from dstack.server.decide.plan import GroupPlan, Occasion
 from dstack.server.decide.trust import judge_pull
 from dstack.server.forge_events import PullRequestEvent
 from dstack.server.gateways.forge import PullFacts
+from dstack.server.gateways.snapshots import commit_info
 from dstack.server.handlers.github import settle
 from dstack.server.handlers.registry import handles_event
 from dstack.server.handlers.start_runs import plan_event, read_project_at, write_groups
@@ -129,7 +130,7 @@ def _judge(wiring: Wiring, delivery: Delivery, repo: Repo, facts: PullFacts, obj
         default_branch=occasion.default_branch,
         changed=git.changed_paths(where, base, facts.head_sha) if base is not None else None,
         # A stranger's message skips nothing: "not needed" is green, and whoever merges by statuses would merge it.
-        message="" if facts.is_fork else git.commit_info(where, facts.head_sha).message,
+        message="" if facts.is_fork else commit_info(git, where, facts.head_sha).message,
         action=action,
         is_draft=facts.is_draft,
     )

@@ -11,6 +11,7 @@ from dstack.errors import ConfigProblems, DstackError, ForgeBusy, ForgeDown, Una
 from dstack.language import Event
 from dstack.server.decide.not_needed import after_push
 from dstack.server.decide.plan import GroupPlan, Occasion
+from dstack.server.gateways.snapshots import commit_info
 from dstack.server.handlers.registry import handles
 from dstack.server.handlers.start_runs import plan_event, write_groups
 from dstack.server.models import Delivery, Repo, Run
@@ -123,7 +124,7 @@ def _plan(wiring: Wiring, repo: Repo, delivery: Delivery, update: Update) -> Jud
         tag=tag,
         default_branch=default_branch,
         changed=wiring.git.changed_paths(repo_id, update.old, update.new),
-        message=wiring.git.commit_info(repo_id, update.new).message,
+        message=commit_info(wiring.git, repo_id, update.new).message,
     )
     outcome = plan_event(wiring, repo, delivery, occasion, event)
     not_needed = {}

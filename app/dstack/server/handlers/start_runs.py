@@ -10,6 +10,7 @@ from sqlmodel import Session
 from dstack.errors import ConfigProblems
 from dstack.language import FILES, Event, Project, Selection, read_project, select
 from dstack.server.decide.plan import GroupPlan, Occasion, RunPlan, plan_runs
+from dstack.server.gateways.snapshots import commit_info, read_files
 from dstack.server.handlers.sources import with_sources
 from dstack.server.models import Delivery, Repo, Run
 from dstack.server.services.create_group import NameTaken, create_group
@@ -31,7 +32,7 @@ class Outcome:
 
 def read_project_at(wiring: Wiring, repo: Repo, sha: str, objects: str = "") -> Project:
     """The workflows as they stand at a commit. Raises ConfigProblems when the files have any problem."""
-    project = read_project(wiring.git.read_files(objects or str(repo.id), sha, FILES))
+    project = read_project(read_files(wiring.git, objects or str(repo.id), sha, FILES))
     if project.problems:
         raise ConfigProblems("\n".join(str(problem) for problem in project.problems))
     return project
@@ -64,7 +65,7 @@ def plan_event(
 def group_of(
     wiring: Wiring, repo: Repo, delivery: Delivery, occasion: Occasion, runs: tuple[RunPlan, ...], parent_sha: str = ""
 ) -> GroupPlan:
-    commit = wiring.git.commit_info(occasion.objects or str(repo.id), parent_sha or occasion.sha)
+    commit = commit_info(wiring.git, occasion.objects or str(repo.id), parent_sha or occasion.sha)
     return GroupPlan(
         name=wiring.clock.new_name(),
         repo_id=repo.id or 0,

@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from dstack.errors import Invalid
 from dstack.server.gateways.forks import forks_of
+from dstack.server.gateways.kept import drop_commits, keep_present
 from dstack.server.models import Attempt, Run
 from dstack.server.store.attempts import attempts_of_jobs
 from dstack.server.store.jobs import jobs_of_runs
@@ -140,6 +141,6 @@ def _prune_commits(wiring: Wiring, gone: Sequence[Run]) -> None:
             if not wiring.git.exists(git_id):
                 continue
             kept = partial(commits_kept, repo_id=repo.id or 0, objects="" if git_id == repo_id else git_id)
-            wiring.git.keep_present(git_id, wiring.db.read(kept))
-            wiring.git.drop(git_id, [run.name for run in gone if run.git_id == git_id])
+            keep_present(wiring.git, git_id, wiring.db.read(kept))
+            drop_commits(wiring.git, git_id, [run.name for run in gone if run.git_id == git_id])
             wiring.git.tidy(git_id, always=True)

@@ -15,7 +15,7 @@ def send(wiring: Wiring, mark: OutboxMark) -> Iterator[Callable[[], None]]:
     """The target is `REPO-ID:`. The same notes again are the same: nothing is recorded."""
     repo_id, _ = split_target(mark)
     repo = wiring.db.read(lambda s: repo_by_id(s, repo_id))
-    if not wiring.settings.github_notes or not wiring.git.has_notes(str(repo_id)):
+    if not wiring.settings.github_notes or not wiring.notes.exist(str(repo_id)):
         return
 
     def push() -> None:

@@ -9,6 +9,7 @@ from sqlmodel import Session
 from dstack.errors import DstackError
 from dstack.language import FILES, ScheduleTrigger, read_project
 from dstack.server.decide.due import next_due
+from dstack.server.gateways.snapshots import read_files
 from dstack.server.models import Repo, Schedule
 from dstack.server.store.heads import heads_of_repo
 from dstack.server.store.repos import list_repos
@@ -38,7 +39,7 @@ def _read(wiring: Wiring, repo: Repo) -> int:
     sha = wiring.db.read(lambda s: heads_of_repo(s, repo_id)).get(ref, "")
     if sha == repo.schedules_sha:
         return 0
-    project = read_project(wiring.git.read_files(str(repo_id), sha, FILES)) if sha else None
+    project = read_project(read_files(wiring.git, str(repo_id), sha, FILES)) if sha else None
     if project is not None and project.problems:
         wiring.db.write(lambda s: _note(s, repo_id, sha, None, wiring.clock.now()))
         return 0

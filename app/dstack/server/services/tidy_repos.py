@@ -8,6 +8,7 @@ from functools import partial
 
 from dstack.errors import DstackError
 from dstack.server.gateways.forks import forks_of, last_filled
+from dstack.server.gateways.kept import keep_present
 from dstack.server.models import Repo
 from dstack.server.store.github import pull_by_number
 from dstack.server.store.repos import list_repos
@@ -28,7 +29,7 @@ def tidy_repos(wiring: Wiring) -> int:
             for number, fork in forks_of(wiring.git, repo_id).items():
                 tidied += _tidy_fork(wiring, repo, number, fork)
             if wiring.git.exists(repo_id):
-                wiring.git.keep_present(repo_id, wiring.db.read(partial(commits_kept, repo_id=repo.id or 0)))
+                keep_present(wiring.git, repo_id, wiring.db.read(partial(commits_kept, repo_id=repo.id or 0)))
                 tidied += wiring.git.tidy(repo_id)
         except (DstackError, OSError) as error:
             log.warning("%s is not tidied: %s", repo.full_name, error, extra={"action": "tidy"})
@@ -38,7 +39,7 @@ def tidy_repos(wiring: Wiring) -> int:
 def _tidy_fork(wiring: Wiring, repo: Repo, number: int, fork: str) -> bool:
     kept = wiring.db.read(partial(commits_kept, repo_id=repo.id or 0, objects=fork))
     if kept:
-        wiring.git.keep_present(fork, kept)
+        keep_present(wiring.git, fork, kept)
         return wiring.git.tidy(fork)
     pull = wiring.db.read(partial(pull_by_number, repo_id=repo.id or 0, number=number))
     if (pull is None or not pull.is_open) and last_filled(wiring.git, fork) < wiring.clock.now() - _FRESH_S:

@@ -31,7 +31,7 @@ def write_notes(wiring: Wiring) -> int:
         by_repo[mark.target.partition(":")[0]].append(mark)
     for repo_id, mine in by_repo.items():
         try:
-            wiring.git.write_notes(repo_id, wiring.db.read(partial(_texts, marks=mine)))
+            wiring.notes.write(repo_id, wiring.db.read(partial(_texts, marks=mine)))
         except Exception as error:  # noqa: BLE001 - whatever git or disk says: shown, and tried again
             wiring.db.write(partial(_postpone, marks=mine, until=now + _RETRY_S, problem=str(error)[:500]))
             continue

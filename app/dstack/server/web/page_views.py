@@ -11,6 +11,7 @@ from sqlmodel import Session
 from dstack.errors import DstackError, Malformed, NotFound
 from dstack.server.bus import log_topic, wait_for
 from dstack.server.decide.budget import parse_budget
+from dstack.server.gateways.kept import keep_commits
 from dstack.server.services.approve_pull import approve_run
 from dstack.server.services.restart_run import restart_run
 from dstack.server.services.stop_run import stop_run
@@ -175,7 +176,7 @@ class StoreActions:
     def restart_run(self, viewer: str, name: str) -> str:
         wiring = self._wiring
         run = wiring.db.write(lambda s: restart_run(s, find_run(s, name), by=viewer, clock=wiring.clock))
-        wiring.git.keep_all(run.git_id, {run.name: run.sha})
+        keep_commits(wiring.git, run.git_id, {run.name: run.sha})
         return run.name
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from dstack.server.gateways.turns import Turns
 
 SPARE_S = 120.0  # a token that ends sooner is not used any more
 
@@ -34,14 +35,12 @@ class Tokens:
     def __init__(self, make: Callable[[Scope], Token]) -> None:
         self._make = make
         self._guard = threading.Lock()
-        self._locks: defaultdict[Scope, threading.Lock] = defaultdict(threading.Lock)
+        self._turns = Turns[Scope]()
         self._held: dict[Scope, tuple[str, float]] = {}
 
     def get(self, scope: Scope, *, kept: bool = True) -> str:
         """One that is held, unless `kept` is off."""
-        with self._guard:
-            lock = self._locks[scope]
-        with lock:
+        with self._turns.of(scope):
             value, until = self._held.get(scope, ("", 0.0))
             if kept and time.monotonic() < until:
                 return value

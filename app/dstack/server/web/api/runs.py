@@ -14,6 +14,7 @@ from dstack.server.bus import delivery_topic, run_topic, wait_for
 from dstack.server.decide.budget import parse_budget
 from dstack.server.decide.names import is_run_name
 from dstack.server.failpoints import reach
+from dstack.server.gateways.kept import keep_commits
 from dstack.server.models import Delivery, Repo, Run
 from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.approve_pull import approve_run
@@ -178,7 +179,7 @@ async def restart(call: Call) -> RunPage:
         return run, RunPage([view_run(session, run)])
 
     run, page = await wiring.db.write_async(unit)
-    await asyncio.to_thread(wiring.git.keep_all, run.git_id, {run.name: run.sha})
+    await asyncio.to_thread(keep_commits, wiring.git, run.git_id, {run.name: run.sha})
     return page
 
 
