@@ -62,11 +62,12 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "dstack.server.failpoints": ("dstack.errors",),
     "dstack.server.wiring": BELOW_SERVICES,
     "dstack.server.models": BASE,
-    "dstack.server.decide": (*BASE, "dstack.language", "dstack.providers", "dstack.server.gateways.forge"),
-    "dstack.server.forge_events": ("dstack.errors", "dstack.server.gateways.forge"),
-    # Pure texts; of the port of a forge it knows the messages alone.
+    "dstack.server.decide": (*BASE, "dstack.language", "dstack.providers", "dstack.server.gateways.forge_facts"),
+    "dstack.server.forge_events": ("dstack.errors", "dstack.server.gateways.forge_facts"),
+    # Pure texts: it knows what is said at a forge, and not by which calls.
     "dstack.server.report": (
-        *BASE, "dstack.language", "dstack.server.decide", "dstack.server.models", "dstack.server.gateways.forge",
+        *BASE, "dstack.language", "dstack.server.decide", "dstack.server.models",
+        "dstack.server.gateways.forge_facts", "dstack.server.gateways.forge_writes",
     ),
     "dstack.server.store": (*BASE, "dstack.server.bus", "dstack.server.models", "dstack.server.failpoints"),
     "dstack.server.gateways": (*BASE, "dstack.git"),

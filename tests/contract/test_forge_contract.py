@@ -12,15 +12,13 @@ import pytest
 from fake_github import FakeGitHub
 
 from dstack.errors import ForgeBusy, ForgeDown, ForgeFailed, ForgeRefused, NotConnected
-from dstack.server.gateways.forge import (
+from dstack.server.gateways.forge import Forge
+from dstack.server.gateways.forge_facts import AppCredentials, Permission, Place
+from dstack.server.gateways.forge_writes import (
     Annotation,
-    AppCredentials,
     CheckButton,
     CheckWrite,
-    Forge,
     IssueWrite,
-    Permission,
-    Place,
     StatusState,
     StatusWrite,
 )

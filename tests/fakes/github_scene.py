@@ -13,7 +13,7 @@ from fake_github.state import Call
 from sqlmodel import Session
 
 from dstack.server.bootstrap import start
-from dstack.server.gateways.forge import Place
+from dstack.server.gateways.forge_facts import Place
 from dstack.server.models import PullRequest, Repo
 from dstack.server.models.repo import GITHUB
 from dstack.server.settings import Settings

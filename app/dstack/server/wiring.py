@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from dstack.errors import NotConnected
 from dstack.server.bus import Bus
 from dstack.server.clock import Clock
-from dstack.server.gateways.forge import Forge, Place
+from dstack.server.gateways.forge import Forge
+from dstack.server.gateways.forge_facts import Place
 from dstack.server.gateways.local_git import LocalGit
 from dstack.server.gateways.mirrors import Mirrors
 from dstack.server.gateways.notes_local import LocalNotes

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from dstack.errors import ForgeBusy, ForgeDown, ForgeFailed, ForgeRefused, NotConnected
-from dstack.server.gateways.forge import AppCredentials, Permission, Place
+from dstack.server.gateways.forge_facts import AppCredentials, Permission, Place
 from dstack.server.gateways.github import GitHub, reading
 from dstack.server.gateways.github.addresses import named_repo
 from dstack.server.gateways.github.answers import MOST_KEPT, Answer, KeptAnswers
@@ -430,7 +430,7 @@ def test_the_client_is_loaded_without_its_models(odd: Odd) -> None:
     odd.answers["/repos/acme/vision/pulls/1"] = (200, {}, PULL)
     code = (
         "from dstack.server.gateways.github import GitHub\n"
-        "from dstack.server.gateways.forge import AppCredentials, Place\n"
+        "from dstack.server.gateways.forge_facts import AppCredentials, Place\n"
         f"github = GitHub({odd.url!r}, {odd.url!r})\n"
         f"github.connect(AppCredentials(7, {pem()!r}, (), 'dstack'))\n"
         "github.pull(Place(5, 'acme', 'vision'), 1)\n"

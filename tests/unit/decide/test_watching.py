@@ -14,7 +14,7 @@ from dstack.server.decide.watching import (
     not_arrived,
     pull_news,
 )
-from dstack.server.gateways.forge import ForgeComment, PullFacts, SentDelivery
+from dstack.server.gateways.forge_facts import ForgeComment, PullFacts, SentDelivery
 
 PULL = PullFacts(7, "t", "ada", "a" * 40, "topic", "acme/vision", False, "main", "b" * 40, False, True, 100.0)
 KNOWN = KnownPull("a" * 40, "main", True, False)

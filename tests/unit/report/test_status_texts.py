@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dstack.server.gateways.forge import StatusState, StatusWrite
+from dstack.server.gateways.forge_writes import StatusState, StatusWrite
 from dstack.server.models import Artifact, NotNeeded, Run
 from dstack.server.models.run_facts import CommitFacts, RunFacts, TagFacts
 from dstack.server.report.status import statuses_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from dstack.server.gateways.forge import ForgeComment, PullFacts, SentDelivery
+from dstack.server.gateways.forge_facts import ForgeComment, PullFacts, SentDelivery
 
 POLL_S = 15.0
 RECONCILE_S = 180.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dstack.server.gateways.forge import InstallationFacts, PullFacts
+from dstack.server.gateways.forge_facts import InstallationFacts, PullFacts
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from dstack.server.forge_events.events import (
     RepositoryEvent,
 )
 from dstack.server.forge_events.fields import Fields
-from dstack.server.gateways.forge import InstallationFacts, PullFacts
+from dstack.server.gateways.forge_facts import InstallationFacts, PullFacts
 
 PULL_ACTIONS = frozenset(
     {"opened", "synchronize", "reopened", "ready_for_review", "converted_to_draft", "closed", "edited"}

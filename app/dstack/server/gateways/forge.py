@@ -1,208 +1,28 @@
 """What the server asks of a forge: who we are there, what stands there, and what we say there.
 
-`gateways/github` answers it. Everything here is ours: no vendor type passes this file. All calls are sync, may run at
-once from several threads, and raise of `dstack.errors` only: NotConnected, ForgeRefused (`answer` is 401, 403, 404,
-422…), ForgeBusy (`retry_after`), ForgeDown (unknown whether it was done).
+`gateways/github` answers it. No vendor's type passes: what goes either way is of `forge_facts` and `forge_writes`. All
+calls are sync, may run at once from several threads, and raise of `dstack.errors` only: NotConnected, ForgeRefused
+(`answer` is 401, 403, 404, 422…), ForgeBusy (`retry_after`), ForgeDown (unknown whether it was done).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol
 
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A repository, and the installation through which we may act there."""
-
-    installation: int
-    owner: str
-    name: str
-
-    @property
-    def full_name(self) -> str:
-        return f"{self.owner}/{self.name}"
-
-
-class Permission(StrEnum):
-    """What somebody may do in a repository; `maintain` is WRITE, `triage` is READ."""
-
-    ADMIN = "admin"
-    WRITE = "write"
-    READ = "read"
-    NONE = "none"
-
-    @property
-    def may_write(self) -> bool:
-        return self in (Permission.ADMIN, Permission.WRITE)
-
-    @property
-    def may_read(self) -> bool:
-        return self is not Permission.NONE
-
-
-@dataclass(frozen=True, slots=True)
-class AppCredentials:
-    """`webhook_secrets` are all that are accepted now: two while one is being rotated."""
-
-    app_id: int
-    private_key: str = field(repr=False)
-    webhook_secrets: tuple[str, ...] = field(default=(), repr=False)
-    slug: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class NewApp:
-    """What a forge tells once when an App was made from our manifest."""
-
-    app_id: int
-    slug: str
-    name: str
-    html_url: str
-    client_id: str
-    private_key: str = field(repr=False)
-    webhook_secret: str = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class AppFacts:
-    """The App as the forge knows it. `clock_skew_s` is its clock minus ours."""
-
-    slug: str
-    name: str
-    html_url: str
-    owner: str
-    permissions: dict[str, str]
-    events: tuple[str, ...]
-    clock_skew_s: float = 0
-
-
-@dataclass(frozen=True, slots=True)
-class InstallationFacts:
-    id: int
-    account: str
-    permissions: dict[str, str]
-    events: tuple[str, ...]
-    suspended: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ForgeRepo:
-    forge_id: str
-    full_name: str
-    default_branch: str
-    is_private: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PullFacts:
-    """A pull request now. `head_repo` is empty when the fork was deleted. Times are seconds since the epoch."""
-
-    number: int
-    title: str
-    author: str
-    head_sha: str
-    head_branch: str
-    head_repo: str
-    is_fork: bool
-    base_branch: str
-    base_sha: str
-    is_draft: bool
-    is_open: bool
-    updated_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class ForgeComment:
-    id: int
-    number: int  # of the pull request or issue it stands on
-    author: str
-    body: str
-    created_at: float
-    is_bot: bool = False
-    is_edited: bool = False  # by whoever: it no longer need say what its author wrote
-
-
-@dataclass(frozen=True, slots=True)
-class SentDelivery:
-    """One line of the forge's delivery log. `guid` is the same for every attempt to deliver one event."""
-
-    id: int
-    guid: str
-    event: str  # "pull_request.opened"
-    delivered_at: float
-    status_code: int  # 0: nobody answered
-
-    @property
-    def arrived(self) -> bool:
-        return 200 <= self.status_code < 300
-
-
-class StatusState(StrEnum):
-    PENDING = "pending"
-    SUCCESS = "success"
-    FAILURE = "failure"
-    ERROR = "error"
-
-
-@dataclass(frozen=True, slots=True)
-class StatusWrite:
-    """`text` has at most 140 characters."""
-
-    sha: str
-    context: str
-    state: StatusState
-    text: str
-    url: str
-
-
-@dataclass(frozen=True, slots=True)
-class Annotation:
-    """A remark on a line of a file of the commit; `level` is notice, warning or failure."""
-
-    path: str
-    line: int
-    level: str
-    message: str
-    title: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckButton:
-    """A button shown after completion: label up to 20 characters, description 40, identifier 20."""
-
-    label: str
-    description: str
-    identifier: str
-
-
-@dataclass(frozen=True, slots=True)
-class CheckWrite:
-    """A check run whole: `conclusion` empty while it goes on (`status` queued or in_progress). `external_id` is ours,
-    by which one whose making was not confirmed is found again. Summary and text have at most 65 535 bytes each."""
-
-    name: str
-    sha: str
-    external_id: str
-    url: str
-    status: str
-    title: str
-    summary: str
-    text: str = ""
-    conclusion: str = ""
-    annotations: tuple[Annotation, ...] = ()
-    buttons: tuple[CheckButton, ...] = ()
-    started_at: float | None = None
-    completed_at: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class IssueWrite:
-    title: str
-    body: str
-    is_open: bool = True
+from dstack.server.gateways.forge_facts import (
+    AppCredentials,
+    AppFacts,
+    ForgeComment,
+    ForgeRepo,
+    InstallationFacts,
+    NewApp,
+    Permission,
+    Place,
+    PullFacts,
+    SentDelivery,
+)
+from dstack.server.gateways.forge_writes import Annotation, CheckWrite, IssueWrite, StatusState, StatusWrite
 
 
 class Forge(Protocol):

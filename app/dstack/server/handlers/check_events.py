@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from dstack.errors import Conflict, DstackError, ForgeRefused
 from dstack.server.forge_events import CheckRunEvent, CheckSuiteEvent, Origin
-from dstack.server.gateways.forge import Permission
+from dstack.server.gateways.forge_facts import Permission
 from dstack.server.gateways.kept import keep_commits
 from dstack.server.handlers.github import settle
 from dstack.server.handlers.registry import handles_event

@@ -23,7 +23,7 @@ from dstack.server.decide.commands import (
     verb_of,
 )
 from dstack.server.forge_events import IssueComment
-from dstack.server.gateways.forge import Permission, PullFacts
+from dstack.server.gateways.forge_facts import Permission, PullFacts
 from dstack.server.handlers.comment_scene import Scene
 from dstack.server.handlers.comment_verbs import do
 from dstack.server.handlers.comment_words import known_words

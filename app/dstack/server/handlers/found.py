@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dstack.errors import ForgeRefused
 from dstack.server.forge_events import IssueComment, Origin, PullRequestEvent
-from dstack.server.gateways.forge import ForgeComment, PullFacts
+from dstack.server.gateways.forge_facts import ForgeComment, PullFacts
 from dstack.server.handlers.comment import handle_comment
 from dstack.server.handlers.pull_request import handle_pull_request
 from dstack.server.handlers.registry import handles

@@ -6,7 +6,7 @@ from functools import partial
 
 from dstack.errors import ForgeRefused, Invalid, Malformed, NotConnected
 from dstack.server.forge_events import Origin, read_event, why_own, why_unused
-from dstack.server.gateways.forge import InstallationFacts
+from dstack.server.gateways.forge_facts import InstallationFacts
 from dstack.server.handlers.registry import APP_EVENTS, REPO_EVENTS, handles
 from dstack.server.models import Delivery, Repo
 from dstack.server.models.delivery import DeliveryState

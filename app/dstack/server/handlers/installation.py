@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from dstack.errors import Invalid
 from dstack.server.forge_events import InstallationEvent, InstallationRepositories, Ping, RepoRef
-from dstack.server.gateways.forge import InstallationFacts
+from dstack.server.gateways.forge_facts import InstallationFacts
 from dstack.server.handlers.github import settle
 from dstack.server.handlers.registry import handles_app_event
 from dstack.server.models import Delivery

@@ -20,7 +20,7 @@ from dstack.server.decide.not_needed import after_pull_request
 from dstack.server.decide.plan import GroupPlan, Occasion
 from dstack.server.decide.trust import judge_pull
 from dstack.server.forge_events import PullRequestEvent
-from dstack.server.gateways.forge import PullFacts
+from dstack.server.gateways.forge_facts import PullFacts
 from dstack.server.gateways.snapshots import commit_info
 from dstack.server.handlers.github import settle
 from dstack.server.handlers.registry import handles_event

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 from pathlib import PurePosixPath
 from typing import Final
 
-from dstack.server.gateways.forge import Annotation
+from dstack.server.gateways.forge_writes import Annotation
 from dstack.server.report.budget import cut
 from dstack.server.report.markdown import readable
 from dstack.server.report.tracebacks import MOST, Frame, Traceback, tracebacks_in

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from dstack.server.gateways.forge import Annotation, CheckButton, CheckWrite
+from dstack.server.gateways.forge_writes import Annotation, CheckButton, CheckWrite
 from dstack.server.models import Run
 from dstack.server.models.run_facts import CommitFacts, RunFacts
 from dstack.server.report import status_words

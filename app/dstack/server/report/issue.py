@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import takewhile
 
-from dstack.server.gateways.forge import IssueWrite
+from dstack.server.gateways.forge_writes import IssueWrite
 from dstack.server.models import Run
 from dstack.server.report.budget import cut_start
 from dstack.server.report.ends import is_failure

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from dstack.server.gateways.forge import StatusState, StatusWrite
+from dstack.server.gateways.forge_writes import StatusState, StatusWrite
 from dstack.server.models import Artifact, Run
 from dstack.server.models.run_facts import CommitFacts, RunFacts
 from dstack.server.report import status_words as words

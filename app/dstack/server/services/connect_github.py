@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dstack.errors import Usage
-from dstack.server.gateways.forge import AppCredentials
+from dstack.server.gateways.forge_facts import AppCredentials
 from dstack.server.models import GithubApp
 from dstack.server.settings import Settings
 from dstack.server.store.github import KEY_LABEL, SECRET_LABEL, stored_app

@@ -9,7 +9,7 @@ from sqlmodel import Session
 from dstack.errors import ForgeFailed
 from dstack.server.decide.app_manifest import AppTemplate
 from dstack.server.decide.doctor import AppSeen, Finding, Installed, Level, OurSide, better_mode, examine
-from dstack.server.gateways.forge import SentDelivery
+from dstack.server.gateways.forge_facts import SentDelivery
 from dstack.server.models.delivery import DeliveryState
 from dstack.server.store.deliveries import count_deliveries
 from dstack.server.store.github import list_installations, mirrored_repos, stored_app

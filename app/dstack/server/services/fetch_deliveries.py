@@ -8,7 +8,7 @@ from functools import partial
 from dstack.errors import ForgeRefused, Malformed
 from dstack.server.decide.watching import not_arrived
 from dstack.server.forge_events import parse_payload, read_data, why_own, why_unused
-from dstack.server.gateways.forge import SentDelivery
+from dstack.server.gateways.forge_facts import SentDelivery
 from dstack.server.store.deliveries import Webhook, guids_known
 from dstack.server.transitions.deliveries import file_webhooks
 from dstack.server.wiring import Wiring

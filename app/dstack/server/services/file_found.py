@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from sqlmodel import Session
 
-from dstack.server.gateways.forge import ForgeComment, PullFacts
+from dstack.server.gateways.forge_facts import ForgeComment, PullFacts
 from dstack.server.models import Repo
 from dstack.server.transitions.deliveries import receive_delivery
 

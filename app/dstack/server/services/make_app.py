@@ -16,7 +16,7 @@ import dstack
 from dstack.errors import Conflict, Invalid, NotAllowed
 from dstack.git.names import check_repo_name
 from dstack.server.decide.app_manifest import AppTemplate, hook_address, manifest, read_template
-from dstack.server.gateways.forge import AppCredentials, NewApp
+from dstack.server.gateways.forge_facts import AppCredentials, NewApp
 from dstack.server.models import GithubApp
 from dstack.server.settings import Settings
 from dstack.server.store.github import KEY_LABEL, SECRET_LABEL, stored_app

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from sqlmodel import Session
 
-from dstack.server.gateways.forge import InstallationFacts
+from dstack.server.gateways.forge_facts import InstallationFacts
 from dstack.server.models import Installation, Repo
 from dstack.server.store.github import installation_by_id, repos_of_installation
 from dstack.server.store.reports import unpark

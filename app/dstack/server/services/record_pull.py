@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlmodel import Session
 
-from dstack.server.gateways.forge import PullFacts
+from dstack.server.gateways.forge_facts import PullFacts
 from dstack.server.models import PullRequest
 from dstack.server.store.github import pull_by_number
 from dstack.server.store.outbox import COMMENT, mark_outdated

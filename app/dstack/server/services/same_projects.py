@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from dstack.server.gateways.forge import Place
+from dstack.server.gateways.forge_facts import Place
 from dstack.server.models import Repo
 from dstack.server.store.repos import repo_by_name
 from dstack.server.wiring import Wiring

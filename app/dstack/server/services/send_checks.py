@@ -11,7 +11,8 @@ from sqlmodel import Session
 
 from dstack.errors import ForgeRefused
 from dstack.server.decide.pacing import CHECK_STEPS, KEEP_ALIVE_S, is_progress_due, next_progress
-from dstack.server.gateways.forge import CheckWrite, Place
+from dstack.server.gateways.forge_facts import Place
+from dstack.server.gateways.forge_writes import CheckWrite
 from dstack.server.models import ForgeReport, NotNeeded, OutboxMark, Repo, Run
 from dstack.server.models.run_facts import RunFacts
 from dstack.server.report.check import CheckDetail, check_of_commit, check_of_problems, check_of_run

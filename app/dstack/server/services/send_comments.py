@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from dstack.errors import ForgeRefused
 from dstack.server.decide.pacing import is_progress_due, next_progress
-from dstack.server.gateways.forge import Place
+from dstack.server.gateways.forge_facts import Place
 from dstack.server.models import ForgeReport, OutboxMark, PullRequest, Run
 from dstack.server.report.comment import MARKER, PullPicture, outline, render_comment
 from dstack.server.report.picture import Beside, newest_at, picture_of

@@ -11,7 +11,8 @@ from typing import Final
 from sqlmodel import Session
 
 from dstack.errors import ForgeRefused
-from dstack.server.gateways.forge import IssueWrite, Place
+from dstack.server.gateways.forge_facts import Place
+from dstack.server.gateways.forge_writes import IssueWrite
 from dstack.server.models import ForgeReport, OutboxMark, Run
 from dstack.server.report.ends import is_failure
 from dstack.server.report.issue import LOG_BYTES, issue_of, marker

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlmodel import Session
 
 from dstack.errors import ForgeRefused
-from dstack.server.gateways.forge import Place
+from dstack.server.gateways.forge_facts import Place
 from dstack.server.models import OutboxMark, Repo
 from dstack.server.report.replies import Answer, render_reply, reply_marker
 from dstack.server.store.commands import command_of_comment, runs_by_names

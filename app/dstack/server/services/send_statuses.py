@@ -11,7 +11,8 @@ from sqlmodel import Session
 
 from dstack.errors import ForgeRefused
 from dstack.server.decide.pacing import STATUS_FINAL_ONLY, STATUS_PROGRESS_MOST, next_progress
-from dstack.server.gateways.forge import Place, StatusState, StatusWrite
+from dstack.server.gateways.forge_facts import Place
+from dstack.server.gateways.forge_writes import StatusState, StatusWrite
 from dstack.server.models import ForgeReport, OutboxMark, Repo
 from dstack.server.models.run_facts import RunFacts
 from dstack.server.report.status import is_about_to_be_judged, statuses_of

@@ -8,7 +8,7 @@ from functools import partial
 from sqlmodel import Session
 
 from dstack.errors import ForgeFailed, Invalid
-from dstack.server.gateways.forge import ForgeRepo, InstallationFacts
+from dstack.server.gateways.forge_facts import ForgeRepo, InstallationFacts
 from dstack.server.models import Installation
 from dstack.server.services.adopt_repo import adopt_repo
 from dstack.server.services.record_installation import NOT_COVERED, let_go, record_installation

@@ -24,7 +24,7 @@ from dstack.server.decide.watching import (
     look_every,
     pull_news,
 )
-from dstack.server.gateways.forge import PullFacts
+from dstack.server.gateways.forge_facts import PullFacts
 from dstack.server.models import Repo
 from dstack.server.services.examine_github import events_mode
 from dstack.server.services.fetch_deliveries import STILL_COMING_S, fetch_deliveries

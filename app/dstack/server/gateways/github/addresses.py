@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from dstack.server.gateways.forge import Place
+from dstack.server.gateways.forge_facts import Place
 
 
 def part(word: str | int) -> str:

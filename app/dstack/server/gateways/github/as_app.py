@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from dstack.errors import ForgeRefused
-from dstack.server.gateways.forge import AppFacts, ForgeRepo, InstallationFacts, NewApp, SentDelivery
+from dstack.server.gateways.forge_facts import AppFacts, ForgeRepo, InstallationFacts, NewApp, SentDelivery
 from dstack.server.gateways.github.addresses import named_repo, part
 from dstack.server.gateways.github.answers import Answer, Params
 from dstack.server.gateways.github.calls import Calls

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from dstack.errors import ForgeDown, ForgeRefused, NotConnected
-from dstack.server.gateways.forge import AppCredentials
+from dstack.server.gateways.forge_facts import AppCredentials
 from dstack.server.gateways.github.answers import Answer, KeptAnswers, Params
 from dstack.server.gateways.github.problems import answered_at, failure
 from dstack.server.gateways.github.reading import items, moment, need_text

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dstack.errors import ForgeFailed
-from dstack.server.gateways.forge import Annotation, CheckWrite, Place
+from dstack.server.gateways.forge_facts import Place
+from dstack.server.gateways.forge_writes import Annotation, CheckWrite
 from dstack.server.gateways.github.addresses import repo
 from dstack.server.gateways.github.calls import Calls
 from dstack.server.gateways.github.reading import get, is_ours, need_number, text

@@ -18,7 +18,7 @@ from githubkit.cache import MemCacheStrategy
 from githubkit.exception import RequestError, RequestFailed, RequestTimeout
 
 from dstack.errors import ForgeDown, NotConnected
-from dstack.server.gateways.forge import AppCredentials
+from dstack.server.gateways.forge_facts import AppCredentials
 from dstack.version import __version__
 
 # It writes down every address, with the code of an App's registration in one of them.

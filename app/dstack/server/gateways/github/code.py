@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from dstack.errors import ForgeRefused
-from dstack.server.gateways.forge import ForgeComment, Permission, Place, PullFacts, StatusState, StatusWrite
+from dstack.server.gateways.forge_facts import ForgeComment, Permission, Place, PullFacts
+from dstack.server.gateways.forge_writes import StatusState, StatusWrite
 from dstack.server.gateways.github.addresses import repo
 from dstack.server.gateways.github.calls import Calls
 from dstack.server.gateways.github.reading import read_comment, read_permission, read_pull, read_states

@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from dstack.errors import ForgeRefused
-from dstack.server.gateways.forge import IssueWrite, Place
+from dstack.server.gateways.forge_facts import Place
+from dstack.server.gateways.forge_writes import IssueWrite
 from dstack.server.gateways.github.addresses import repo
 from dstack.server.gateways.github.calls import Calls
 from dstack.server.gateways.github.reading import get, is_ours, need_number, text

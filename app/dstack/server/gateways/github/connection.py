@@ -6,7 +6,7 @@ import logging
 import threading
 
 from dstack.errors import ForgeDown, ForgeFailed, NotConnected
-from dstack.server.gateways.forge import AppCredentials
+from dstack.server.gateways.forge_facts import AppCredentials
 from dstack.server.gateways.github import as_app
 from dstack.server.gateways.github.calls import Calls
 

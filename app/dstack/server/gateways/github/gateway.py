@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from dstack.server.gateways.forge import (
-    Annotation,
+from dstack.server.gateways.forge_facts import (
     AppCredentials,
     AppFacts,
-    CheckWrite,
     ForgeComment,
     ForgeRepo,
     InstallationFacts,
-    IssueWrite,
     NewApp,
     Permission,
     Place,
     PullFacts,
     SentDelivery,
-    StatusState,
-    StatusWrite,
 )
+from dstack.server.gateways.forge_writes import Annotation, CheckWrite, IssueWrite, StatusState, StatusWrite
 from dstack.server.gateways.github import as_app, checks, code, comments
 from dstack.server.gateways.github.connection import Connection
 

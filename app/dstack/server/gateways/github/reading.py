@@ -1,4 +1,4 @@
-"""Reads GitHub's JSON into the dataclasses of `gateways.forge`: only what we use, and tolerant of all else. Pure."""
+"""Reads GitHub's JSON into the dataclasses of `gateways.forge_facts`: only what we use, and tolerant of all else. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from dstack.errors import ForgeDown
-from dstack.server.gateways.forge import (
+from dstack.server.gateways.forge_facts import (
     AppFacts,
     ForgeComment,
     ForgeRepo,
@@ -16,8 +16,8 @@ from dstack.server.gateways.forge import (
     Permission,
     PullFacts,
     SentDelivery,
-    StatusState,
 )
+from dstack.server.gateways.forge_writes import StatusState
 
 Json = Mapping[str, Any]
 
