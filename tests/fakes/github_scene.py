@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fake_github import FakeGitHub
 from fake_github.state import Call
+from ready_data import ready
 from sqlmodel import Session
 
 from dstack.server.bootstrap import start
@@ -68,8 +69,9 @@ def connected_server(fake: FakeGitHub, data: Path, **more: object) -> Iterator[W
     app = fake.make_app("dstack")
     fake.install(app, "acme")
     settings = {
-        "data": data, "admin_token": "admin-token-for-tests", "github_app_id": app.id, "github_private_key": app.pem,
-        "github_webhook_secret": app.webhook_secret, "github_api_url": fake.api_url, "github_url": fake.url, **more,
+        "data": ready(data), "admin_token": "admin-token-for-tests", "github_app_id": app.id,
+        "github_private_key": app.pem, "github_webhook_secret": app.webhook_secret, "github_api_url": fake.api_url,
+        "github_url": fake.url, **more,
     }  # fmt: skip
     with start(Settings.model_validate(settings)) as started:
         yield started.wiring

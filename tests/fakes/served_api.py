@@ -19,6 +19,7 @@ from typing import Any
 
 import requests
 import uvicorn
+from ready_data import ready
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute
 
@@ -357,7 +358,7 @@ def serve(folder: Path, **settings: Any) -> Iterator[Api]:
     clock = MovableClock()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        wanted = {"data": folder / "data", "admin_token": ADMIN_TOKEN, "port": port} | settings
+        wanted = {"data": ready(folder / "data"), "admin_token": ADMIN_TOKEN, "port": port} | settings
         with start(Settings(**wanted), clock) as started:
             app = make_app(started.wiring)
             config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=2, ws="none")

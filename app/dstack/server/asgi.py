@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import cache
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -87,10 +89,14 @@ def _routes(wiring: Wiring, remote: GitRemote) -> list[BaseRoute]:
         clock=lambda: datetime.fromtimestamp(wiring.clock.now(), UTC),
         public_url=wiring.settings.public_url,
     )
-    description = describe(ALL_OPERATIONS, wiring.settings.public_url)
+
+    @cache
+    def description() -> dict[str, Any]:
+        return describe(ALL_OPERATIONS, wiring.settings.public_url)
 
     async def openapi(request: Request) -> Response:
-        return JSONResponse(description)
+        # Making it takes a tenth of a second: no start of the server waits for it, and no other request.
+        return JSONResponse(await asyncio.to_thread(description))
 
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ready_data import ready
 from server_clock import FakeClock
 
 from dstack.server.bootstrap import start
@@ -20,5 +21,5 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def wiring(tmp_path: Path, clock: FakeClock) -> Iterator[Wiring]:
-    with start(Settings(data=tmp_path / "data", admin_token="admin-token-for-tests"), clock) as started:
+    with start(Settings(data=ready(tmp_path / "data"), admin_token="admin-token-for-tests"), clock) as started:
         yield started.wiring

@@ -10,6 +10,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule
+from ready_data import ready
 from server_clock import FakeClock
 from sqlmodel import Session, select
 
@@ -47,7 +48,7 @@ class RunMachine(RuleBasedStateMachine):
         self.stack = ExitStack()
         self.clock = FakeClock()
         folder = self.stack.enter_context(tempfile.TemporaryDirectory())
-        data = Settings(data=Path(folder), admin_token="admin-token-for-tests")
+        data = Settings(data=ready(Path(folder)), admin_token="admin-token-for-tests")
         self.wiring = self.stack.enter_context(start(data, self.clock)).wiring
         self.db, self.vault = self.wiring.db, self.wiring.vault
         self.ended: dict[int, tuple[JobState, Reason | None]] = {}

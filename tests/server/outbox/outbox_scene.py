@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fake_github import FakeGitHub
+from ready_data import ready
 from server_clock import FakeClock
 from sqlmodel import Session, select
 
@@ -192,7 +193,7 @@ def play(
         github.create_repo(REPO, files={"README.md": "vision"})
         installation = github.install(app, "acme", [REPO])
         given: dict[str, Any] = {
-            "data": folder / "data", "admin_token": "admin-token-for-tests", "url": URL, "github_app_id": app.id,
+            "data": ready(folder / "data"), "admin_token": "admin-token-for-tests", "url": URL, "github_app_id": app.id,
             "github_private_key": app.pem, "github_webhook_secret": app.webhook_secret,
             "github_api_url": github.api_url, "github_url": github.url,
         }  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from ready_data import ready
 from server_clock import FakeClock
 from verdict_scene import Scene
 
@@ -16,5 +17,5 @@ from dstack.server.settings import Settings
 @pytest.fixture
 def scene(tmp_path: Path) -> Iterator[Scene]:
     clock = FakeClock()
-    with start(Settings(data=tmp_path / "data", admin_token="admin-token-for-tests"), clock) as started:
+    with start(Settings(data=ready(tmp_path / "data"), admin_token="admin-token-for-tests"), clock) as started:
         yield Scene(started.wiring, clock)
