@@ -33,8 +33,7 @@ class LocalObjects:
         self._serial = itertools.count()
         self._using = threading.Lock()
         self._packs = LocalPacks(root / "packs")
-        for name in ("incoming", *_SHARDS):
-            (root / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def missing(self, digests: Iterable[str]) -> list[str]:
         asked = {digest: self.path_of(digest) for digest in digests}
@@ -96,8 +95,8 @@ class LocalObjects:
 
     def stored(self) -> Iterator[StoredBlob]:
         yield from self._packs.stored()
-        for shard in _SHARDS:
-            with os.scandir(self._root / shard) as entries:
+        for shard in filter(Path.is_dir, (self._root / name for name in _SHARDS)):
+            with os.scandir(shard) as entries:
                 for entry in entries:
                     stat = entry.stat(follow_symlinks=False)
                     yield StoredBlob(entry.name, stat.st_size, stat.st_mtime)
@@ -157,6 +156,8 @@ class LocalBlobWriter:
         with disk(self._root):
             os.fdatasync(self._fd)
             self._close()
+            # Made as it is needed: all 256 of them would cost a first start 50 ms.
+            self._target.parent.mkdir(mode=0o700, exist_ok=True)
             self._temporary.rename(self._target)
         return self._size
 
