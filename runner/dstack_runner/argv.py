@@ -55,7 +55,7 @@ def clone_credential(url: str, token: str) -> dict[str, str]:
     is given up and tried again: half a connection would hold the job, and a stop of it, for an hour."""
     basic = b64encode(f"runner:{token}".encode()).decode()
     return {
-        "GIT_CONFIG_COUNT": "4",
+        "GIT_CONFIG_COUNT": "5",
         "GIT_CONFIG_KEY_0": f"http.{url}.extraHeader",
         "GIT_CONFIG_VALUE_0": f"Authorization: Basic {basic}",
         "GIT_CONFIG_KEY_1": "http.followRedirects",
@@ -64,7 +64,8 @@ def clone_credential(url: str, token: str) -> dict[str, str]:
         "GIT_CONFIG_VALUE_2": "1",
         "GIT_CONFIG_KEY_3": "http.lowSpeedTime",
         "GIT_CONFIG_VALUE_3": str(STALLED_S),
-        "GIT_PROTOCOL": "version=2",
+        "GIT_CONFIG_KEY_4": "protocol.version",  # the server reads what a job asks for, and knows this one alone
+        "GIT_CONFIG_VALUE_4": "2",
     }
 
 

@@ -24,8 +24,8 @@ _TOLERATED = ("zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate", "mi
 def serve_settings(repository: Path, hooks: Path, max_push_bytes: int) -> list[tuple[str, str]]:
     """Settings of a process that serves one repository.
 
-    Runners fetch any commit by its id. What a run keeps is hidden from both listings; `transfer.hideRefs` would do
-    that too, but also refuse the pushes of working trees.
+    A commit is fetched by its id, wherever it stands; a job's token is held to its own (see `wants`). What a run keeps
+    is hidden from both listings; `transfer.hideRefs` would do that too, but also refuse the pushes of working trees.
     """
     return [
         ("safe.directory", str(repository)),

@@ -176,7 +176,7 @@ GIT = [
 def refs(api: Api, repo: str, token: str | None, service: str) -> int:
     auth = ("any", token) if token is not None else None
     path = f"/git/{repo}.git/info/refs?service=git-{service}"
-    return api.call("GET", path, None, auth=auth).status_code
+    return api.call("GET", path, None, auth=auth, headers={"Git-Protocol": "version=2"}).status_code
 
 
 @pytest.fixture(scope="module")

@@ -104,7 +104,8 @@ def test_a_run_of_a_fork_is_served_from_the_fork_s_repository(api: Api, copy: Wo
     held = attempt_at(api, copy, sha, fork)
     assert held.order["clone_path"] == f"/git/{copy.repo}.git"
     fetch(held, copy, sha)
-    fetch(held, copy, base)  # the base it stands on, which the fork borrows
+    here = api.folder / f"checkout-{held.attempt}-{sha[:6]}"
+    assert copy.git("-C", str(here), "cat-file", "-t", base).strip() == "commit"  # its base, which the fork borrows
 
 
 def test_a_run_of_the_repo_itself_reaches_nothing_of_a_fork(api: Api, copy: WorkingCopy) -> None:

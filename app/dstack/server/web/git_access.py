@@ -38,7 +38,7 @@ class GitDoor:
         self._wiring = wiring
 
     async def authorize(self, token: str | None, owner: str, name: str, write: bool) -> GitAccess:
-        """A user may read and push; the token of a live attempt reads its own repo. An admin's push makes the repo.
+        """A user may read and push; the token of a live attempt reads its own commit. An admin's push makes the repo.
 
         Raises NotSignedIn, NotAllowed, NotFound or Unavailable.
         """
@@ -75,7 +75,8 @@ class GitDoor:
         if write:
             raise NotAllowed("a job's token only reads")
         # The address is the same for all; a fork's commit lies in a bare repository of its own.
-        return GitAccess(str(job.checkout_repo_id or run.git_id), f"attempt {attempt_id}")
+        only = job.checkout_sha or run.sha
+        return GitAccess(str(job.checkout_repo_id or run.git_id), f"attempt {attempt_id}", only=only)
 
     async def on_push(self, repo_id: str, user: str, updates: Sequence[RefUpdate]) -> Sequence[str]:
         """Store the delivery; then say what it started, as lines for the pusher."""

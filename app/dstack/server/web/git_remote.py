@@ -24,6 +24,7 @@ from dstack.git.run import git
 from dstack.server.gateways.hooks import write_hooks
 from dstack.server.gateways.local_git import LocalGit
 from dstack.server.web.git_hook import HookAnswer, HookPipes
+from dstack.server.web.git_one_commit import held_headers, hold_to_one
 from dstack.server.web.git_process import GitProcess, Receive, Send, send_text
 
 log = logging.getLogger(__name__)
@@ -37,14 +38,16 @@ Scope = MutableMapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class GitAccess:
-    """What the caller may do to one repo. `may_push_ref` is asked for every ref of a push, by its full name; `why_not`
-    is what the pusher reads about one that is refused."""
+    """What the caller may do to one repo. `only` is the one commit that may be read, with what leads to it; empty: all.
+    `may_push_ref` is asked for every ref of a push, by its full name; `why_not` is what the pusher reads about one that
+    is refused."""
 
     repo_id: str
     user: str
     may_push: bool = False
     may_push_ref: Callable[[str], bool] = lambda ref: True
     why_not: str = "you may not push this ref"
+    only: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,14 @@ class GitRemote:
     async def _serve(
         self, call: GitCall, access: GitAccess, headers: Mapping[str, str], receive: Receive, send: Send
     ) -> None:
+        if access.only:
+            try:
+                headers = held_headers(headers)
+                if not call.advertise:
+                    headers, receive = await hold_to_one(access.only, headers, receive, self._limits.idle_s)
+            except DstackError as error:
+                await _refuse(send, error)
+                return
         repository = self._repositories.path(access.repo_id)
         env = backend_environment(
             repository,
