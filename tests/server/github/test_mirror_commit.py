@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import threading
 import time
@@ -197,6 +198,35 @@ def test_a_fork_s_repository_that_lost_what_it_borrowed_is_mended(scene: Scene) 
     subprocess.run(
         ["git", "rev-list", "--objects", head, newer], cwd=fork, env=plain(), check=True, capture_output=True
     )
+
+
+def test_a_fork_s_commit_is_read_where_the_data_folder_was_moved_to(scene: Scene, tmp_path: Path) -> None:
+    number, head = fork_pull(scene)
+    objects = mirror_commit(scene.wiring, scene.repo, head, pull=scene.pull(number))
+    root = scene.wiring.git.root
+    moved = tmp_path / "elsewhere" / "repositories"
+    for repo_id in (scene.repo_id, objects):
+        shutil.copytree(root / f"{repo_id}.git", moved / f"{repo_id}.git")
+    (root / f"{scene.repo_id}.git").rename(tmp_path / "aside")
+    try:
+        there = LocalGit(moved)
+        assert there.has_commit(objects, head)
+        git = ["git", "rev-list", "--objects", head]
+        subprocess.run(git, cwd=there.path(objects), env=plain(), check=True, capture_output=True)
+    finally:
+        (tmp_path / "aside").rename(root / f"{scene.repo_id}.git")
+
+
+def test_an_older_fork_s_repository_is_turned_to_the_same(scene: Scene) -> None:
+    number, head = fork_pull(scene)
+    objects = mirror_commit(scene.wiring, scene.repo, head, pull=scene.pull(number))
+    listed = scene.wiring.git.path(objects) / "objects" / "info" / "alternates"
+    way = listed.read_text()
+    assert way == f"../../{scene.repo_id}.git/objects\n"
+    listed.write_text("/somewhere/else/objects\n")
+    newer = scene.fake.push_pull(scene.full, number, {"train.py": "again\n"})
+    mirror_commit(scene.wiring, scene.repo, newer, pull=scene.pull(number))
+    assert listed.read_text() == way
 
 
 def test_a_head_that_is_gone_costs_the_earlier_ones_nothing(scene: Scene) -> None:

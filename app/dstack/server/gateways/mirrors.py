@@ -140,12 +140,13 @@ class Mirrors:
         return check_url(address)
 
     def _borrow(self, fork: str, repo_id: str) -> None:
-        path = self._git.create(fork)
-        listed = path / "objects" / "info" / "alternates"
-        if not listed.is_file():
+        """By the way from one folder to the other, so that both may be moved together."""
+        path, borrowed = self._git.create(fork), self._git.path(repo_id) / "objects"
+        listed, way = path / "objects" / "info" / "alternates", f"{os.path.relpath(borrowed, path / 'objects')}\n"
+        if not listed.is_file() or listed.read_text() != way:
             listed.parent.mkdir(exist_ok=True)
             fresh = listed.with_suffix(".new")
-            fresh.write_text(f"{self._git.path(repo_id) / 'objects'}\n")
+            fresh.write_text(way)
             fresh.replace(listed)
 
 
