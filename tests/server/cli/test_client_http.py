@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -139,16 +140,24 @@ def test_a_server_that_only_listens_times_out() -> None:
 def test_a_stranger_on_the_port_is_no_crash() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def talk() -> None:
-            for _ in range(5):
-                connection, _peer = listener.accept()
-                connection.sendall(b"SSH-2.0-OpenSSH\r\n")
-                connection.close()
+        met: list[bool] = []
 
-        threading.Thread(target=talk, daemon=True).start()
+        def talk() -> None:
+            with suppress(OSError):  # the end of the test
+                while True:  # however often it is asked: a call that nobody takes waits half a minute
+                    connection, _peer = listener.accept()
+                    with connection:
+                        met.append(True)
+                        connection.sendall(b"SSH-2.0-OpenSSH\r\n")
+
+        thread = threading.Thread(target=talk, daemon=True)
+        thread.start()
         transport = Transport(f"http://127.0.0.1:{listener.getsockname()[1]}", "t", sleep=lambda _: None)
         with pytest.raises(Unreachable):
             transport.call("GET", "/x")
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+    assert met
 
 
 def test_a_certificate_nobody_knows_is_said_with_what_to_do(tmp_path: Path) -> None:
