@@ -68,16 +68,18 @@ class LeaseKeeper:
             self._thread.join(timeout=20)
         self._server.close()
 
-    def hold(self, attempt: str, lease: str, lease_s: float = LEASE_S) -> None:
-        """Renew this lease too; `lease_s` is its term, a sixth of which is the longest pause."""
+    def hold(self, attempt: str, lease: str, lease_s: float = LEASE_S, *, begun_at: float | None = None) -> None:
+        """Renew this lease too; `lease_s` is its term, a sixth of which is the longest pause. Its term may run since
+        `begun_at`, where that is known: one that is older than the pause is renewed at once."""
         with self._lock:
             is_shorter = lease_s / 6 < self._every_s
             self._every_s = min(self._every_s, lease_s / 6)
             if not self._leases:
                 self._last_good = self._clock()  # silence counts from the first lease on
             self._leases[attempt] = lease
-        if is_shorter:
-            self._wake.set()  # the pause under way may be longer than this term
+            is_old = begun_at is not None and self._clock() - begun_at > self._every_s
+        if is_shorter or is_old:
+            self._wake.set()  # the pause under way may be longer than what is left of this term
 
     def drop(self, attempt: str) -> None:
         with self._lock:

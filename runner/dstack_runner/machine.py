@@ -16,8 +16,8 @@ from dstack_runner import sweep
 from dstack_runner.attempt import Kit
 from dstack_runner.caches import Caches
 from dstack_runner.content.cache import BlobCache
+from dstack_runner.ends import tell_lost
 from dstack_runner.environments import Environments
-from dstack_runner.execute import tell_lost
 from dstack_runner.executors.base import JobUser
 from dstack_runner.executors.choose import choose
 from dstack_runner.probe import Probe, parse_gpus

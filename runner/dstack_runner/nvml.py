@@ -111,14 +111,16 @@ class Patient:
     def __init__(self, ask: Callable[[], list[Seen]] | None = None, timeout_s: float = TIMEOUT_S) -> None:
         self._ask = ask or Driver().read
         self._timeout_s = timeout_s
+        self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
         self._answer: list[Seen] | Exception | None = None
 
     def seen(self) -> list[Seen] | str:
-        """The answer; or in words why there is none. While one question hangs, no other is asked.
+        """The answer; or in words why there is none. While one question hangs, no other is asked."""
+        with self._guard:  # the loop asks while it polls, and once more when it leaves
+            return self._seen()
 
-        Called by one thread at a time.
-        """
+    def _seen(self) -> list[Seen] | str:
         if self._thread is None:
             self._answer = None
             self._thread = threading.Thread(target=self._run, name="nvml", daemon=True)

@@ -62,6 +62,12 @@ def failure_of(step: str, error: BaseException) -> StepFailed:
     return StepFailed(f"{step}: {type(error).__name__}: {error}", reason=REASON_OF_STEP[step], machine_fault=True)
 
 
+def not_begun(error: Exception) -> StepFailed:
+    """The machine, or what lies between it and the server, kept an attempt from beginning: elsewhere it may begin."""
+    found = failure_of("checkout", error)
+    return StepFailed(found.message, found.hint, reason=found.reason, machine_fault=True)
+
+
 def judge(failure: StepFailed | None, stop: Stop | None, exit_code: int | None) -> Outcome:
     """A stop that was asked for explains whatever failed after it; else the first failure does."""
     if stop is not None and stop.reason is Reason.PREEMPTED:

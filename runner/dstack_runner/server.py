@@ -37,7 +37,7 @@ from dstack.wire.runner import (
 T = TypeVar("T")
 CONNECT_S = 5.0
 ANSWER_S = 30.0
-RENEW_ANSWER_S = 8.0  # a hung renewal must leave time for another within the lease
+LEASE_ANSWER_S = 8.0  # a hung call for a lease must leave time for another within it
 FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 15.0
 
@@ -68,10 +68,10 @@ class Server:
         return decode(Polled, self._call("poll", encode(poll), answer_s=poll.wait_s + 15))
 
     def renew(self, renewal: Renewal) -> Renewed:
-        return decode(Renewed, self._call("renew", encode(renewal), answer_s=RENEW_ANSWER_S))
+        return decode(Renewed, self._call("renew", encode(renewal), answer_s=LEASE_ANSWER_S))
 
     def accept(self, attempt: str, lease: str) -> Order:
-        return decode(Order, self._call("accept", b"", attempt=attempt, lease=lease))
+        return decode(Order, self._call("accept", b"", attempt=attempt, lease=lease, answer_s=LEASE_ANSWER_S))
 
     def state(self, attempt: str, lease: str, report: StateReport) -> None:
         self._call("state", encode(report), attempt=attempt, lease=lease)

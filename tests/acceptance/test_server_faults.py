@@ -271,6 +271,18 @@ def test_a_lost_reply_to_any_call_is_repeated_without_harm(shared_proxied: Lossy
     assert attempt["points"] == 3
 
 
+@pytest.mark.xdist_group("pointed")
+def test_an_acceptance_whose_answers_are_lost_for_some_seconds_costs_no_attempt(pointed: Lossy) -> None:
+    """The server has given the job away, and only this runner can do it."""
+    site, proxy = pointed.site, pointed.proxy
+    played = len(proxy.played)
+    proxy.on(r"^POST \S*/accept\b", LoseReply(), times=5)
+    name = pointed.tree.push_workflow("echo done", message="unanswered")
+    run = site.wait(name)
+    assert len(proxy.played) - played == 5
+    assert (run["state"], run["jobs"][0]["attempt"], site.log(name)) == ("succeeded", 1, b"done\n")
+
+
 @pytest.mark.xdist_group("lossy")
 def test_a_success_counts_though_no_state_was_told_before_it(shared_proxied: Lossy) -> None:
     site, proxy = shared_proxied.site, shared_proxied.proxy

@@ -147,7 +147,7 @@ def test_a_lost_lease_kills_the_job_and_writes_nothing_more(server: FakeServer, 
     attempt.lost = True
     until(lambda: not is_alive(word))
     assert time.monotonic() - began < 3  # a renewal, and the kill
-    until(lambda: not running.runner._live)
+    until(lambda: not running.runner.live.names)
     assert attempt.finish is None
     assert "late" not in attempt.text
     assert ended(server.put(shell("echo next"), sha)).text == "next\n"  # the runner goes on
@@ -311,7 +311,7 @@ def test_a_stop_ends_a_fetch_that_would_take_long(
         attempt.lost = True
     else:
         server.ask_stop(attempt)
-    until(lambda: not running.runner._live)
+    until(lambda: not running.runner.live.names)
     assert time.monotonic() - began < 5
     assert CLONE_TOKEN not in attempt.text
     if is_lost:

@@ -183,6 +183,25 @@ def test_a_driver_that_hangs_hangs_nobody_and_is_asked_once() -> None:
     assert probe.devices()[0].busy == ""
 
 
+def test_two_that_ask_at_once_are_both_answered() -> None:
+    """The runner polls while it says that it leaves."""
+    both = threading.Barrier(2)
+    patient = Patient(lambda: [A], timeout_s=30)
+    answers: list[list[Seen] | str] = []
+
+    def ask() -> None:
+        for _ in range(200):
+            both.wait(30)
+            answers.append(patient.seen())
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [[A]] * 400
+
+
 def test_a_gpu_somebody_else_uses_is_not_offered_and_says_who() -> None:
     name = Path(f"/proc/{os.getpid()}/comm").read_text().strip()
     seen = [
