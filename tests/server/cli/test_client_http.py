@@ -139,16 +139,18 @@ def test_a_server_that_only_listens_times_out() -> None:
 
 def test_a_stranger_on_the_port_is_no_crash() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-
         met: list[bool] = []
 
         def talk() -> None:
-            with suppress(OSError):  # the end of the test
-                while True:  # however often it is asked: a call that nobody takes waits half a minute
+            """To the end of the test, however often it is asked: a try that nobody takes waits half a minute."""
+            while True:
+                try:
                     connection, _peer = listener.accept()
-                    with connection:
-                        met.append(True)
-                        connection.sendall(b"SSH-2.0-OpenSSH\r\n")
+                except OSError:
+                    return
+                met.append(True)
+                with connection, suppress(OSError):  # the client has gone
+                    connection.sendall(b"SSH-2.0-OpenSSH\r\n")
 
         thread = threading.Thread(target=talk, daemon=True)
         thread.start()
