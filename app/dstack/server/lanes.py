@@ -35,7 +35,10 @@ async def handle_deliveries(wiring: Wiring) -> None:
             delay = 0.0
             try:
                 while (delivery := await wiring.db.read_async(partial(next_delivery, repo_id=repo_id))) is not None:
-                    async with forge if delivery.kind.startswith(_ASKS_FORGE) else own:
+                    is_from_forge = delivery.kind.startswith(_ASKS_FORGE)
+                    async with forge if is_from_forge else own:
+                        if is_from_forge:  # a forge gives up on us when its webhooks are not answered in time
+                            await wiring.rush.let_pass()
                         delay = await _handle_safely(wiring, delivery, delay)
                     if delay:
                         await asyncio.sleep(delay)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from dstack.errors import NotConnected
 from dstack.server.bus import Bus
@@ -14,6 +14,7 @@ from dstack.server.gateways.mirrors import Mirrors
 from dstack.server.gateways.notes_local import LocalNotes
 from dstack.server.gateways.ports import Logs, Objects
 from dstack.server.models import Repo
+from dstack.server.rush import Rush
 from dstack.server.settings import Settings
 from dstack.server.store.database import Database
 from dstack.server.vault import Vault
@@ -32,6 +33,7 @@ class Wiring:
     objects: Objects
     logs: Logs
     forge: Forge
+    rush: Rush = field(default_factory=Rush)
 
 
 def own_login(wiring: Wiring) -> str:

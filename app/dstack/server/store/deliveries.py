@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
 from sqlmodel import Session, col, func, select, update
 
 from dstack.server.models import Delivery, Group
@@ -97,14 +97,34 @@ def lanes_waiting(session: Session) -> dict[int | None, int]:
     return {repo_id: oldest for repo_id, oldest in rows if oldest is not None}
 
 
+# Built once: making the statement anew takes as long as running it, and it runs before every delivery.
+_NEXT = (
+    select(Delivery)
+    .where(Delivery.state == DeliveryState.RECEIVED, col(Delivery.repo_id).is_not_distinct_from(bindparam("of_repo")))
+    .order_by(col(Delivery.id))
+    .limit(1)
+)
+
+
 def next_delivery(session: Session, repo_id: int | None) -> Delivery | None:
     """The oldest of one repo (None: of none) that is stored and not handled yet."""
-    return session.exec(
-        select(Delivery)
-        .where(Delivery.state == DeliveryState.RECEIVED, col(Delivery.repo_id).is_not_distinct_from(repo_id))
-        .order_by(col(Delivery.id))
-        .limit(1)
-    ).first()
+    return session.exec(_NEXT, params={"of_repo": repo_id}).first()
+
+
+# Nothing is loaded for it: a payload may have megabytes.
+_END = text(
+    "UPDATE deliveries SET state = :state, reason = :reason, processed_at = :now,"
+    " repo_id = COALESCE(repo_id, :repo_id) WHERE id = :id"
+)
+
+
+def end_delivery(
+    session: Session, delivery_id: int, state: DeliveryState, reason: str, now: float, repo_id: int | None
+) -> None:
+    """What became of it. `repo_id` is kept where none was known. The row must exist."""
+    values = {"id": delivery_id, "state": state.value, "reason": reason, "now": now, "repo_id": repo_id}
+    done = session.connection().execute(_END, values)
+    assert done.rowcount == 1, f"delivery {delivery_id} is referred to and must exist"
 
 
 def groups_of_delivery(session: Session, delivery_id: int) -> Sequence[Group]:

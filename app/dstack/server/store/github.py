@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
 from dstack.server.models import Approval, GithubApp, Installation, PullRequest, Repo
@@ -26,8 +27,11 @@ def list_installations(session: Session) -> Sequence[Installation]:
     return session.exec(select(Installation).order_by(col(Installation.account))).all()
 
 
+_BY_FORGE_ID = select(Repo).where(Repo.forge == GITHUB, Repo.forge_id == bindparam("of_forge"))  # asked of every event
+
+
 def repo_by_forge_id(session: Session, forge_id: str) -> Repo | None:
-    return session.exec(select(Repo).where(Repo.forge == GITHUB, Repo.forge_id == forge_id)).first()
+    return session.exec(_BY_FORGE_ID, params={"of_forge": forge_id}).first()
 
 
 def repos_of_installation(session: Session, installation_id: int) -> Sequence[Repo]:

@@ -115,6 +115,7 @@ class WebhookDoor:
         )
 
     async def _store(self, webhook: Webhook) -> Filed:
+        self._wiring.rush.note_one()
         filed: asyncio.Future[Filed] = asyncio.get_running_loop().create_future()
         self._waiting.append((webhook, filed))
         if self._storing is None:
