@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from dstack.client.transport import Stream, Transport
+from dstack.client.stream import Stream
+from dstack.client.transport import Transport
 from dstack.errors import Invalid, Unreachable
 
 Json = dict[str, Any]

@@ -10,20 +10,19 @@ import http.client
 import os
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from dstack.client.address import Address, parse_address, proxy_for, redirect_target
+from dstack.client.address import Address, parse_address, redirect_target
+from dstack.client.connecting import checked_token, connect, headers_of, target_of
 from dstack.client.refusal import read_refusal
 from dstack.client.retry import delay_before_retry, may_repeat, read_retry_after
-from dstack.errors import DstackError, NotSignedIn, Unreachable
-from dstack.version import __version__
+from dstack.client.stream import Stream
+from dstack.client.troubles import unreachable
+from dstack.errors import DstackError, Unreachable
 
-CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 30.0
-MAX_ANSWER_BYTES = 256 * 1024 * 1024
 MAX_REDIRECTS = 3
-CHUNK = 256 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -40,44 +39,6 @@ class _Failure(NamedTuple):
     refused: bool = False
     cut: bool = False  # the connection stood, and broke off
     hopeless: bool = False  # no repetition can help: the certificate, the address
-
-
-class Stream:
-    """An answer whose body is read as it comes. Iterate once, inside `with`; a cut raises Unreachable."""
-
-    def __init__(self, url: str, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
-        self._url, self._connection, self._response = url, connection, response
-        self.status = response.status
-        self.headers = response.headers
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._response.close()
-        self._connection.close()
-
-    def is_on(self, connection: http.client.HTTPConnection) -> bool:
-        return self._connection is connection
-
-    def __iter__(self) -> Iterator[bytes]:
-        expected = self._response.length  # None: chunked, where http.client itself notices an early end
-        got = 0
-        while True:
-            try:
-                data = self._response.read1(CHUNK)
-            except (OSError, http.client.HTTPException) as error:
-                raise Unreachable(f"the connection to {self._url} was cut: {_words(error)}") from error
-            if not data:
-                break
-            got += len(data)
-            yield data
-        if expected is not None and got < expected:
-            raise Unreachable(f"the connection to {self._url} was cut after {got} of {expected} bytes")
-        self._response.close()  # http.client takes a response for unread until it is told, even at its last byte
 
 
 class _Elsewhere(Unreachable):
@@ -99,7 +60,7 @@ class Transport:
 
     def __init__(self, url: str, token: str = "", *, sleep: Callable[[float], None] = time.sleep) -> None:
         self.address: Address = parse_address(url)
-        self.token = _checked_token(token)
+        self.token = checked_token(token)
         self._sleep = sleep
         self._kept: http.client.HTTPConnection | None = None
         self._has_met = False  # somebody listens there, or did
@@ -178,7 +139,7 @@ class Transport:
             hopeless = isinstance(error, (ssl.SSLError, UnicodeError))
             refused = isinstance(error, ConnectionRefusedError)
             cut = isinstance(error, ConnectionResetError | BrokenPipeError | http.client.HTTPException)
-            return _Failure(_unreachable(self.address, error), refused=refused, cut=cut, hopeless=hopeless)
+            return _Failure(unreachable(self.address, error), refused=refused, cut=cut, hopeless=hopeless)
         except Unreachable as error:
             return _Failure(error, hopeless=isinstance(error, _Elsewhere))
         if stream.status < 400:
@@ -192,8 +153,8 @@ class Transport:
         if connection.sock is not None:
             connection.sock.settimeout(call.timeout_s)
         try:
-            headers = {**self._headers(call.body), **call.headers}
-            connection.request(call.method, self._target(call.path), body=call.body, headers=headers)
+            headers = {**headers_of(self.address, self.token, call.body), **call.headers}
+            connection.request(call.method, target_of(self.address, call.path), body=call.body, headers=headers)
             if connection.sock is not None:
                 connection.sock.settimeout(call.timeout_s)
             return Stream(self.address.url, connection, connection.getresponse())
@@ -204,39 +165,9 @@ class Transport:
     def _connection(self, *, keep: bool) -> http.client.HTTPConnection:
         """The kept connection, or a fresh one: a kept one may be dead, and some calls go out only once."""
         if not keep:
-            return self._connect()
-        self._kept = self._kept or self._connect()
+            return connect(self.address)
+        self._kept = self._kept or connect(self.address)
         return self._kept  # once closed, http.client opens it again by itself
-
-    def _connect(self) -> http.client.HTTPConnection:
-        address, proxy = self.address, proxy_for(self.address, os.environ)
-        host, port = (proxy.host, proxy.port) if proxy else (address.host, address.port)
-        connection: http.client.HTTPConnection
-        if address.scheme == "https":
-            context = ssl.create_default_context()  # honours SSL_CERT_FILE and SSL_CERT_DIR
-            connection = http.client.HTTPSConnection(host, port, timeout=CONNECT_TIMEOUT_S, context=context)
-            if proxy:
-                connection.set_tunnel(address.host, address.port, headers=_proxy_headers(proxy.user, proxy.password))
-        else:
-            connection = http.client.HTTPConnection(host, port, timeout=CONNECT_TIMEOUT_S)
-        return connection
-
-    def _target(self, path: str) -> str:
-        plain_proxy = self.address.scheme == "http" and proxy_for(self.address, os.environ) is not None
-        return (self.address.url if plain_proxy else self.address.prefix) + path
-
-    def _headers(self, body: bytes | None) -> dict[str, str]:
-        headers = {
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-            "User-Agent": f"dstack/{__version__}",
-        }
-        if self.token:
-            headers["Authorization"] = f"Bearer {self.token}"
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        proxy = proxy_for(self.address, os.environ) if self.address.scheme == "http" else None
-        return {**headers, **(_proxy_headers(proxy.user, proxy.password) if proxy else {})}
 
     def _redirected(self, call: _Call, stream: Stream) -> str:
         location = stream.headers.get("Location") or ""
@@ -250,52 +181,7 @@ class Transport:
         return target
 
     def _read(self, stream: Stream) -> bytes:
-        parts, size = [], 0
-        try:
-            for part in stream:
-                size += len(part)
-                if size > MAX_ANSWER_BYTES:
-                    raise DstackError(f"{self.address.url} sends an answer without end")
-                parts.append(part)
-        except BaseException:
-            stream.close()
-            raise
+        body = stream.read_all()
         if not (self._kept and stream.is_on(self._kept)):
             stream.close()
-        return b"".join(parts)
-
-
-def _checked_token(token: str) -> str:
-    if any(not "!" <= c <= "~" for c in token):
-        raise NotSignedIn(
-            "the token has characters no token has (spaces, line ends or beyond ASCII)",
-            "Copy it again: `dstack config set token`, or DSTACK_TOKEN.",
-        )
-    return token
-
-
-def _proxy_headers(user: str | None, password: str | None) -> dict[str, str]:
-    if user is None:
-        return {}
-    from base64 import b64encode
-
-    return {"Proxy-Authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()}
-
-
-def _unreachable(address: Address, error: Exception) -> Unreachable:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return Unreachable(
-            f"the certificate of {address.url} is not trusted: {error.verify_message}",
-            "If the server has a private certificate authority, name its file in SSL_CERT_FILE.",
-        )
-    if isinstance(error, ssl.SSLError):
-        hint = "If that server speaks plain HTTP, use http:// in `dstack config set server URL`."
-        return Unreachable(f"no secure connection to {address.url}: {_words(error)}", hint)
-    hint = "Is it running? Look with `dstack config` where the address comes from; `dstack server start` starts yours."
-    return Unreachable(f"no dstack server answers at {address.url}: {_words(error)}", hint)
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().lower()
+        return body
