@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from served_api import Api, Held, serve, sha256, unique, wait_for
 from sqlalchemy import create_engine
+from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel
 
 from dstack.errors import Conflict
@@ -192,16 +195,69 @@ def base(path: Path) -> Any:
 
 def test_the_migrations_end_where_the_models_are(tmp_path: Path) -> None:
     engine = base(tmp_path / "dstack.db")
-    migrate(engine, tmp_path / "dstack.db")
+    command.upgrade(alembic_config(engine), "head")
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})  # defaults are for rows of before
         assert compare_metadata(context, SQLModel.metadata) == []
     engine.dispose()
 
 
-def test_the_migrations_are_one_line(tmp_path: Path) -> None:
+def test_the_migrations_are_one_line_and_their_files_begin_with_their_names(tmp_path: Path) -> None:
     script = ScriptDirectory.from_config(alembic_config(base(tmp_path / "x.db")))
     assert len(script.get_heads()) == 1 and len(script.get_bases()) == 1
+    names = [revision.revision for revision in script.walk_revisions()][::-1]
+    files = [Path(revision.path).name for revision in script.walk_revisions()][::-1]
+    assert names == sorted(names) and all(file.startswith(f"{name}_") for file, name in zip(files, names, strict=True))
+
+
+def shape(path: Path) -> dict[str, Any]:
+    """All of a schema but the order of columns and their defaults, which are for rows of before."""
+    with sqlite3.connect(path) as database:
+        ask = database.execute
+        tables = [name for (name,) in ask("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        found: dict[str, Any] = {}
+        for table in tables:
+            columns = {(name, *rest, key) for _, name, *rest, _, key in ask(f"PRAGMA table_info({table})")}
+            refers = {tuple(row[2:]) for row in ask(f"PRAGMA foreign_key_list({table})")}
+            indexes = {
+                (unique, origin, partial, *(row[2] for row in ask(f"PRAGMA index_info({index!r})")))
+                for _, index, unique, origin, partial in ask(f"PRAGMA index_list({table})").fetchall()
+            }
+            (checks,) = ask("SELECT sql LIKE '%CHECK%' FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+            found[table] = (columns, refers, indexes, checks)
+        found["indexes"] = set(ask("SELECT name, tbl_name, sql LIKE '%WHERE%' FROM sqlite_master WHERE type = 'index'"))
+        found["version"] = ask("SELECT version_num FROM alembic_version").fetchall()
+    return found
+
+
+def test_a_new_database_is_what_the_migrations_would_have_made(tmp_path: Path) -> None:
+    made, migrated = base(tmp_path / "made.db"), base(tmp_path / "migrated.db")
+    migrate(made, tmp_path / "made.db")
+    command.upgrade(alembic_config(migrated), "head")
+    assert shape(tmp_path / "made.db") == shape(tmp_path / "migrated.db")
+    made.dispose()
+    migrated.dispose()
+
+
+def test_tables_without_a_schema_of_ours_are_left_alone(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / "dstack.db") as other:
+        other.execute("CREATE TABLE users (id INTEGER)")
+    engine = base(tmp_path / "dstack.db")
+    with pytest.raises(OperationalError, match="already exists"):
+        migrate(engine, tmp_path / "dstack.db")
+    engine.dispose()
+
+
+def test_a_server_does_not_load_what_migrates_without_need(tmp_path: Path) -> None:
+    """It would stay in memory for as long as the server runs."""
+    look = (
+        "import sys; from pathlib import Path; import dstack.server.serve\n"
+        "from dstack.server.bootstrap import start; from dstack.server.settings import Settings\n"
+        "for _ in 'new', 'known':\n"
+        "    with start(Settings(data=Path(sys.argv[1]))): pass\n"
+        "sys.exit('alembic' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", look, str(tmp_path / "data")], check=False).returncode == 0
 
 
 def test_a_newer_schema_is_refused_and_left_alone(tmp_path: Path) -> None:
