@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from dstack.language.fields import COMMON
+from dstack.language.gate_warnings import doubts_of
 from dstack.language.globs import is_negative_only
 from dstack.language.nodes import Items, Node, Place, Scalar, Table
 from dstack.language.options import BUILT_IN
@@ -29,6 +30,8 @@ def warnings_of(workflows: Iterable[Workflow]) -> Iterator[Problem]:
         if workflow.notify is not None and workflow.notify.url:
             said = f"{workflow.name}.notify: everybody who can read the repository can read the address"
             yield _warning(_at_key(workflow.node, "notify"), said, "put it into a secret, and write the secret's name")
+        for doubt, suggestion in doubts_of(workflow):
+            yield _warning(_at_key(workflow.node, "gate"), f"{workflow.name}.gate: {doubt}", suggestion)
         yield from _patterns(workflow)
         if workflow.provider.name not in BUILT_IN:
             yield from _near_misses(workflow, workflow.node)

@@ -129,7 +129,7 @@ def help_text(workflows: Sequence[Workflow], sha: str) -> str:
         f"| {plain(workflow.name)} | `{_how(workflow)}` | {_variables(workflow.variables)} | {plain(workflow.help)} |"
         for workflow in workflows[:_ROWS]
     ]
-    table = ["| Workflow | Command | Variables (with their defaults) | |", "|---|---|---|---|", *rows]
+    table = ["| Workflow | Command | Variables (with their defaults) | What it does |", "|---|---|---|---|", *rows]
     said = [f"- `/dstack {usage}`" for usage in USAGE.values()]  # to be copied: nothing is cut in it
     return "\n".join([f"workflows at {sha[:7]}", "", *(table if rows else ["none"]), "", "Commands:", "", *said])
 
@@ -148,7 +148,9 @@ def plan_text(order: Sequence[Resolved], sha: str) -> str:
         f"| {place} | {plain(r.workflow)} | {_set(r.variables)} | {code(', '.join(map(str, r.depends_on))) or '-'} |"
         for place, r in enumerate(order, 1)
     ]
-    return "\n".join([f"would run at {sha[:7]}", "", "| | Workflow | Variables | Needs |", "|---|---|---|---|", *rows])
+    return "\n".join(
+        [f"would run at {sha[:7]}", "", "| Turn | Workflow | Variables | Needs |", "|---|---|---|---|", *rows]
+    )
 
 
 def _set(variables: Mapping[str, str]) -> str:
@@ -162,7 +164,7 @@ def event_plan_text(project: Project, planned: Sequence[tuple[str, str, str]], s
         for name, answer, reason in planned[:_ROWS]
     ]
     return "\n".join(
-        [f"a push to {sha[:7]} starts", "", "| Workflow | | Why | Variables |", "|---|---|---|---|", *rows]
+        [f"a push to {sha[:7]} starts", "", "| Workflow | Then | Why | Variables |", "|---|---|---|---|", *rows]
     )
 
 
