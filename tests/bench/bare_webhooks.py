@@ -28,7 +28,10 @@ def main(port: int, path: str) -> None:
         return JSONResponse({"delivery": made.lastrowid, "state": "received"}, 202)
 
     app = Starlette(routes=[Route("/webhooks/github", post, methods=["POST"])])
-    uvicorn.run(app, port=port, log_config=None, access_log=False, server_header=False, ws="none", loop="uvloop")
+    uvicorn.run(
+        app, port=port, log_config=None, access_log=False, server_header=False, proxy_headers=False, ws="none",
+        loop="uvloop",
+    )  # fmt: skip
 
 
 if __name__ == "__main__":
