@@ -7,7 +7,7 @@ from dstack.language.problems import Problem
 from dstack.language.project import FILES, Project
 from dstack.language.read_project import read_project
 from dstack.language.resolve import Context, Resolved, resolve
-from dstack.language.triggers import Event, Selection, select
+from dstack.language.triggers import Event, Idle, Selection, select
 from dstack.language.workflow import (
     Concurrency,
     Dependency,
@@ -26,6 +26,7 @@ __all__ = [
     "Context",
     "Dependency",
     "Event",
+    "Idle",
     "Problem",
     "Project",
     "ProviderDefinition",

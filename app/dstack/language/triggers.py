@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 
 from dstack.language.globs import matches_any
 from dstack.language.project import Project
@@ -34,13 +35,27 @@ class Event:
     is_draft: bool = False
 
 
+class Idle(Enum):
+    """Why a workflow that the event is meant for has nothing to do there: nothing that counts for it has changed, the
+    commit's message says to skip it, or its pull request is a draft."""
+
+    UNCHANGED = "unchanged"
+    SKIPPED = "skipped"
+    DRAFT = "draft"
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Whether an event starts a workflow. `why` is a sentence's end: "pushed to main", "no `on: push`"."""
+    """Whether an event starts a workflow. `why` is a sentence's end: "pushed to main", "no `on: push`"; `idle` is None
+    where it starts, and where the event is none of its own."""
 
     workflow: str
     starts: bool
     why: str
+    idle: Idle | None = None
+
+
+Answer = tuple[bool, str] | tuple[bool, str, Idle]
 
 
 def select(project: Project, event: Event) -> tuple[Selection, ...]:
@@ -48,12 +63,12 @@ def select(project: Project, event: Event) -> tuple[Selection, ...]:
     skip = _SKIP.search(event.message) if event.trigger in (Trigger.PUSH, Trigger.PULL_REQUEST) else None
     answers = []
     for workflow in project.workflows.values():
-        starts, why = (False, f"the commit message says {skip[0]}") if skip else _judge(workflow, event)
-        answers.append(Selection(workflow.name, starts, why))
+        skipped = (False, f"the commit message says {skip[0]}", Idle.SKIPPED) if skip else None
+        answers.append(Selection(workflow.name, *(skipped or _judge(workflow, event))))
     return tuple(answers)
 
 
-def _judge(workflow: Workflow, event: Event) -> tuple[bool, str]:
+def _judge(workflow: Workflow, event: Event) -> Answer:
     match event.trigger:
         case Trigger.PUSH:
             return _push(workflow, event)
@@ -73,7 +88,7 @@ def _judge(workflow: Workflow, event: Event) -> tuple[bool, str]:
             return _named(workflow, event)
 
 
-def _push(workflow: Workflow, event: Event) -> tuple[bool, str]:
+def _push(workflow: Workflow, event: Event) -> Answer:
     push = workflow.triggers.push
     if push is None:
         return False, "it has no `on: push`"
@@ -94,7 +109,7 @@ def _push(workflow: Workflow, event: Event) -> tuple[bool, str]:
     return _with_paths(workflow, event, push, f"pushed to {event.branch}" if event.branch else "pushed")
 
 
-def _pull_request(workflow: Workflow, event: Event) -> tuple[bool, str]:
+def _pull_request(workflow: Workflow, event: Event) -> Answer:
     trigger = workflow.triggers.pull_request
     if trigger is None:
         return False, "it has no `on: pull_request`"
@@ -103,7 +118,7 @@ def _pull_request(workflow: Workflow, event: Event) -> tuple[bool, str]:
     if matches_any(trigger.branches_ignore, event.branch):
         return False, f"the pull request goes to {event.branch}, which it ignores ({_words(trigger.branches_ignore)})"
     if event.is_draft and not trigger.drafts:
-        return False, "the pull request is a draft"
+        return False, "the pull request is a draft", Idle.DRAFT
     # One that waited for the end of the draft starts then, whatever else its types are: else it never would.
     asked = event.action in trigger.types or (event.action == "ready_for_review" and not trigger.drafts)
     if event.action and not asked:
@@ -111,27 +126,25 @@ def _pull_request(workflow: Workflow, event: Event) -> tuple[bool, str]:
     return _with_paths(workflow, event, trigger, f"a pull request to {event.branch}")
 
 
-def _with_paths(
-    workflow: Workflow, event: Event, trigger: PushTrigger | PullRequestTrigger, why: str
-) -> tuple[bool, str]:
+def _with_paths(workflow: Workflow, event: Event, trigger: PushTrigger | PullRequestTrigger, why: str) -> Answer:
     """Paths count only when it is known which have changed."""
     narrower, ignored = trigger.paths, trigger.paths_ignore
     if event.changed is None or not (workflow.paths or narrower or ignored):
         return True, why
     changed = [path for path in event.changed if not workflow.paths or matches_any(workflow.paths, path)]
     if not changed:
-        return False, f"nothing it reads has changed ({_words(workflow.paths)})"
+        return False, f"nothing it reads has changed ({_words(workflow.paths)})", Idle.UNCHANGED
     changed = [path for path in changed if not narrower or matches_any(narrower, path)]
     if not changed:
-        return False, f"no change fits the paths of its trigger ({_words(narrower)})"
+        return False, f"no change fits the paths of its trigger ({_words(narrower)})", Idle.UNCHANGED
     changed = [path for path in changed if not matches_any(ignored, path)]
     if not changed:
-        return False, f"nothing but what it ignores has changed ({_words(ignored)})"
+        return False, f"nothing but what it ignores has changed ({_words(ignored)})", Idle.UNCHANGED
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     return True, f"{why}; {changed[0]}{more} changed"
 
 
-def _comment(workflow: Workflow, event: Event) -> tuple[bool, str]:
+def _comment(workflow: Workflow, event: Event) -> Answer:
     command = workflow.triggers.comment
     said = event.message.split(maxsplit=1)[:1]
     if not command:
@@ -139,7 +152,7 @@ def _comment(workflow: Workflow, event: Event) -> tuple[bool, str]:
     return (True, f"asked for by {command}") if said == [command] else (False, f"its command is {command}")
 
 
-def _one_of(given: str, wanted: tuple[str, ...] | list[str], key: str) -> tuple[bool, str]:
+def _one_of(given: str, wanted: tuple[str, ...] | list[str], key: str) -> Answer:
     if not wanted:
         return False, f"it has no `on: {key}`"
     if given in wanted:
@@ -147,7 +160,7 @@ def _one_of(given: str, wanted: tuple[str, ...] | list[str], key: str) -> tuple[
     return False, f"its `on: {key}` is {_words(wanted)}"
 
 
-def _named(workflow: Workflow, event: Event) -> tuple[bool, str]:
+def _named(workflow: Workflow, event: Event) -> Answer:
     by = "its schedule" if event.trigger is Trigger.SCHEDULE else "hand"
     if event.workflow in ("", workflow.name):
         return True, f"started by {by}"

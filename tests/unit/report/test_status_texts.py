@@ -216,3 +216,43 @@ def test_whatever_a_job_says_stays_one_line_of_140_characters(message: str) -> N
 )  # fmt: skip
 def test_numbers_keep_their_zeros(value: float, text: str) -> None:
     assert number(value) == text
+
+
+ELSEWHERE = {"sha": "f00ba47" + "0" * 33}
+
+
+@pytest.mark.parametrize(
+    ("there", "state", "text"),
+    [
+        (run("failed", **ELSEWHERE), "failure", "brave-otter-17 failed at f00ba47; nothing it reads changed since"),
+        (run("stopped", **ELSEWHERE), "failure",
+         "brave-otter-17 was stopped at f00ba47; nothing it reads changed since"),
+        (run("stopped", reason=Reason.SUPERSEDED_BY, **ELSEWHERE), "error",
+         "brave-otter-17 was stopped at f00ba47; nothing it reads changed since"),
+        (run("skipped", reason=Reason.DEPENDENCY_FAILED, **ELSEWHERE), "failure",
+         "brave-otter-17 was skipped at f00ba47; nothing it reads changed since"),
+        (run(verdict=Verdict.FAILED, gate="a > 1", **ELSEWHERE), "failure",
+         "brave-otter-17 failed its gate at f00ba47; nothing it reads changed since"),
+        (run(verdict=Verdict.PENDING, gate="a > 1", **ELSEWHERE), "pending",
+         "brave-otter-17 waits for its verdict at f00ba47; nothing it reads changed since"),
+        (run("running", **ELSEWHERE), "pending", "brave-otter-17 goes on at f00ba47; nothing it reads changed since"),
+        (run("waiting", **ELSEWHERE), "pending", "brave-otter-17 goes on at f00ba47; nothing it reads changed since"),
+        (run("succeeded", **ELSEWHERE), "success", "not needed: nothing it reads has changed (src)"),
+        (None, "success", "not needed: nothing it reads has changed (src)"),
+    ],
+)  # fmt: skip
+def test_a_commit_that_another_speaks_for_is_no_more_green(there: Run | None, state: str, text: str) -> None:
+    why = "nothing it reads has changed (src)"
+    row = NotNeeded(repo_id=1, sha=SHA, workflow="train", why=why, carried_sha=ELSEWHERE["sha"], created_at=0)
+    carried = {"train": RunFacts(there)} if there else {}
+    (found,) = statuses_of(CommitFacts(SHA, not_needed=[row], carried=carried), "http://d", NOW + 60)
+    assert (found.context, found.state.value, found.text) == ("dstack/train", state, text)
+    own = RunFacts(run("succeeded", id=9, name="own-run-1"))
+    (found,) = statuses_of(CommitFacts(SHA, [own], [row], carried=carried), "http://d", NOW + 60)
+    assert (found.state.value, found.url) == ("success", "http://d/runs/own-run-1")
+
+
+def test_what_speaks_and_is_about_to_be_judged_leaves_what_stands() -> None:
+    row = NotNeeded(repo_id=1, sha=SHA, workflow="train", why="x", carried_sha=ELSEWHERE["sha"], created_at=0)
+    there = RunFacts(run(gate="a > 1", **ELSEWHERE))
+    assert statuses_of(CommitFacts(SHA, not_needed=[row], carried={"train": there}), "http://d", NOW) == []

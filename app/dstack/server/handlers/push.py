@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from sqlmodel import Session
 
 from dstack.errors import ConfigProblems, DstackError, ForgeBusy, ForgeDown, Unavailable
-from dstack.language import Event
+from dstack.language import Event, Idle
 from dstack.server.decide.not_needed import after_push
 from dstack.server.decide.plan import GroupPlan, Occasion
 from dstack.server.gateways.snapshots import commit_info
 from dstack.server.handlers.registry import handles
+from dstack.server.handlers.speakers import find_speakers
 from dstack.server.handlers.start_runs import plan_event, write_groups
 from dstack.server.models import Delivery, Repo, Run
 from dstack.server.models.delivery import DeliveryState
@@ -50,6 +51,7 @@ class Judged:
     failed: str = ""
     problem: str = ""
     not_needed: dict[str, str] = field(default_factory=dict)
+    carried: dict[str, str] = field(default_factory=dict)
 
 
 @handles("push")
@@ -88,7 +90,7 @@ def start_pushed(wiring: Wiring, repo: Repo, delivery: Delivery, updates: Sequen
 def _answer(session: Session, repo: Repo, one: Judged, now: float) -> None:
     if one.problem:
         note_problem(session, repo.id or 0, one.update.new, one.problem, now)
-    note_not_needed(session, repo.id or 0, one.update.new, one.not_needed, now)
+    note_not_needed(session, repo.id or 0, one.update.new, one.not_needed, now, one.carried)
 
 
 def _judge(wiring: Wiring, repo: Repo, delivery: Delivery, update: Update) -> Judged:
@@ -127,7 +129,12 @@ def _plan(wiring: Wiring, repo: Repo, delivery: Delivery, update: Update) -> Jud
         message=commit_info(wiring.git, repo_id, update.new).message,
     )
     outcome = plan_event(wiring, repo, delivery, occasion, event)
-    not_needed = {}
+    not_needed, carried = {}, {}
     if branch and outcome.project is not None:
         not_needed = after_push(outcome.project, outcome.chosen, on_default_branch=branch == default_branch)
-    return Judged(update, outcome.group, why="" if outcome.group else outcome.why, not_needed=not_needed)
+        if repo.is_mirror:
+            unchanged = [one.workflow for one in outcome.chosen if one.idle is Idle.UNCHANGED]
+            asked = [name for name in unchanged if name in not_needed]
+            carried = find_speakers(wiring, repo, outcome.project, asked, update.old, update.new)
+    why = "" if outcome.group else outcome.why
+    return Judged(update, outcome.group, why=why, not_needed=not_needed, carried=carried)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import UniqueConstraint
+from sqlalchemy import Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from dstack.server.models.columns import json_column
@@ -104,14 +104,17 @@ class Command(SQLModel, table=True):
 
 class NotNeeded(SQLModel, table=True):
     """A workflow that an event did not start, so that a required status does not hang: it is answered with `why`.
-    `is_problem`: the files at the commit have problems, which are what is answered."""
+    `carried_sha`: an earlier commit that the workflow reads the same of; as long as its run there did not succeed, that
+    is what is answered. `is_problem`: the files at the commit have problems, which are what is answered."""
 
     __tablename__ = "not_needed"
+    __table_args__ = (Index("not_needed_carrying", "repo_id", "carried_sha"),)
 
     repo_id: int = Field(foreign_key="repos.id", primary_key=True)
     sha: str = Field(primary_key=True)
     workflow: str = Field(primary_key=True)
     why: str
+    carried_sha: str = ""
     is_problem: bool = False
     created_at: float
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dstack.server.models.artifact import Artifact
 from dstack.server.models.github import NotNeeded
@@ -37,9 +37,11 @@ class TagFacts:
 
 @dataclass(frozen=True, slots=True)
 class CommitFacts:
-    """All there is to say of a commit; `runs` oldest first."""
+    """All there is to say of a commit; `runs` oldest first. `carried`: of workflows that were not needed there, the run
+    on the commit that speaks for this one."""
 
     sha: str
     runs: Sequence[RunFacts] = ()
     not_needed: Sequence[NotNeeded] = ()
     tags: Sequence[TagFacts] = ()
+    carried: Mapping[str, RunFacts] = field(default_factory=dict)

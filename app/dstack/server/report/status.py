@@ -6,7 +6,7 @@ other variables turns a required status green.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from dstack.server.gateways.forge_writes import StatusState, StatusWrite
 from dstack.server.models import Artifact, Run
@@ -27,7 +27,7 @@ def statuses_of(commit: CommitFacts, public_url: str, now: float) -> list[Status
         for context, facts in newest.items()
         if not is_about_to_be_judged(facts.run, now)
     ]
-    found += _not_needed(commit, newest, public_url)
+    found += _not_needed(commit, newest, public_url, now)
     found += _tags(commit, public_url)
     found += _artifacts(commit, public_url)
     return sorted(found, key=lambda status: status.state is StatusState.PENDING)
@@ -142,19 +142,35 @@ def _saying_so(what: str, why: str) -> str:
     return why if why.startswith(what) else f"{what}: {why}" if why else what
 
 
-def _not_needed(commit: CommitFacts, newest: Iterable[str], public_url: str) -> list[StatusWrite]:
-    """Workflows that were not started, and files with problems. A run of the workflow says more."""
-    answered = set(newest)
+def _not_needed(commit: CommitFacts, newest: Collection[str], public_url: str, now: float) -> list[StatusWrite]:
+    """Workflows that were not started, and files with problems. A run of the workflow says more; one on the commit that
+    speaks for this one is told of until it has succeeded."""
     found = []
     for row in commit.not_needed:
+        context, carried = f"dstack/{row.workflow}", commit.carried.get(row.workflow)
         if row.is_problem:
             text = words.one_line(_first_problem(row.why), TEXT_MOST)
             found.append(StatusWrite(commit.sha, "dstack/config", StatusState.ERROR, text, public_url))
-        elif f"dstack/{row.workflow}" not in answered:
+        elif context in newest or (carried is not None and is_about_to_be_judged(carried.run, now)):
+            continue
+        elif carried is not None and (state := status_of(carried)[0]) is not StatusState.SUCCESS:
+            url = run_url(public_url, carried.run)
+            found.append(StatusWrite(commit.sha, context, state, _carried_over(carried.run), url))
+        else:
             text = words.one_line(_saying_so("not needed", row.why), TEXT_MOST)
-            context = f"dstack/{row.workflow}"
             found.append(StatusWrite(commit.sha, context, StatusState.SUCCESS, text, public_url))
     return found
+
+
+def _carried_over(run: Run) -> str:
+    """`brave-otter-17 failed at abc1234; nothing it reads changed since`."""
+    stands = _STANDS.get(run.state, "goes on")
+    if run.state is JobState.SUCCEEDED:
+        stands = "failed its gate" if run.verdict is Verdict.FAILED else "waits for its verdict"
+    return words.one_line(f"{run.name} {stands} at {words.short(run.sha)}; nothing it reads changed since", TEXT_MOST)
+
+
+_STANDS = {JobState.FAILED: "failed", JobState.STOPPED: "was stopped", JobState.SKIPPED: "was skipped"}
 
 
 def _first_problem(why: str) -> str:

@@ -13,14 +13,28 @@ from dstack.server.store.runs import clean_runs_at
 
 CONFIG = "config"  # stands in for a workflow where the files themselves have problems
 _LONGEST = 2000
+_NOTHING: Mapping[str, str] = {}
 
 
-def note_not_needed(session: Session, repo_id: int, sha: str, whys: Mapping[str, str], now: float) -> None:
-    """`whys` is workflow -> why. A clean run of a workflow at this commit says more, whenever it was made."""
+def note_not_needed(
+    session: Session,
+    repo_id: int,
+    sha: str,
+    whys: Mapping[str, str],
+    now: float,
+    carried: Mapping[str, str] = _NOTHING,
+) -> None:
+    """`whys` is workflow -> why, `carried` workflow -> the commit that speaks for this one; an event without a speaker
+    takes back none. A clean run of a workflow at this commit says more, whenever it was made."""
     done = {run.workflow for run in clean_runs_at(session, repo_id, sha)} if whys else set()
     left = {workflow: why for workflow, why in whys.items() if workflow not in done}
     for workflow, why in left.items():
-        _put(session, NotNeeded(repo_id=repo_id, sha=sha, workflow=workflow, why=why[:_LONGEST], created_at=now))
+        known = session.get(NotNeeded, (repo_id, sha, workflow))
+        speaker = carried.get(workflow, "")
+        if speaker or known is None or not known.carried_sha:
+            row = NotNeeded(repo_id=repo_id, sha=sha, workflow=workflow, why=why[:_LONGEST], created_at=now)
+            row.carried_sha = speaker
+            _put(session, row)
     if left:
         mark_outdated(session, STATUS, f"{repo_id}:{sha}", now)
 

@@ -38,7 +38,7 @@ def send(wiring: Wiring, mark: OutboxMark) -> Generator[Callable[[], None], None
     for status in wanted:
         if _is_worth_writing(status, known.get(_target(status))):
             yield from _write_or_park(wiring, repo, place, status)
-    return _look_again_at(commit.runs, now)
+    return _look_again_at([*commit.runs, *commit.carried.values()], now)
 
 
 def _target(status: StatusWrite) -> str:

@@ -8,6 +8,7 @@ from sqlmodel import Session, col, func, select
 
 from dstack.server.bus import OUTBOX
 from dstack.server.models import OutboxMark, Repo, Run
+from dstack.server.store.carried import carriers_of
 from dstack.server.store.database import wake
 from dstack.server.store.ends import is_of_default_branch
 from dstack.server.store.pulls import pulls_at
@@ -50,6 +51,9 @@ def mark_run_outdated(session: Session, run: Run, now: float) -> None:
     if repo is None or not repo.is_mirror or run.parent_sha:
         return
     mark_outdated(session, STATUS, f"{run.repo_id}:{run.sha}", now)
+    if run.is_clean:
+        for sha in carriers_of(session, run):
+            mark_outdated(session, STATUS, f"{run.repo_id}:{sha}", now)
     mark_outdated(session, CHECK, f"{run.repo_id}:{run.id}", now)
     numbers = {pull.number for pull in pulls_at(session, run.repo_id, run.sha)}  # a push may have made it
     for number in numbers | ({run.pull_request} if run.pull_request is not None else set()):

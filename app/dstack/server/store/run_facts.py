@@ -11,6 +11,7 @@ from dstack.server.models import Attempt, JobRow, Metric, NotNeeded, Run, Tag, T
 from dstack.server.models.run_facts import CommitFacts, RunFacts, TagFacts
 from dstack.server.store.artifacts import artifacts_of_runs
 from dstack.server.store.attempts import attempts_of_jobs
+from dstack.server.store.carried import speaking_runs
 from dstack.server.store.jobs import jobs_of_runs
 from dstack.server.store.runs import runs_by_id
 from dstack.wire.states import JobState
@@ -34,7 +35,9 @@ def facts_of_commit(session: Session, repo_id: int, sha: str) -> CommitFacts:
         select(NotNeeded).where(NotNeeded.repo_id == repo_id, NotNeeded.sha == sha).order_by(col(NotNeeded.workflow))
     ).all()
     facts = facts_of_runs(session, [runs[run_id] for run_id in telling])
-    return CommitFacts(sha, facts, not_needed, _tags(session, repo_id, ids))
+    speaking = speaking_runs(session, not_needed)
+    carried = dict(zip(speaking, facts_of_runs(session, list(speaking.values())), strict=True)) if speaking else {}
+    return CommitFacts(sha, facts, not_needed, _tags(session, repo_id, ids), carried)
 
 
 def facts_of_runs(session: Session, runs: Sequence[Run]) -> list[RunFacts]:

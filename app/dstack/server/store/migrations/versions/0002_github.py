@@ -97,6 +97,7 @@ def upgrade() -> None:
         sa.Column("sha", sa.String(), nullable=False),
         sa.Column("workflow", sa.String(), nullable=False),
         sa.Column("why", sa.String(), nullable=False),
+        sa.Column("carried_sha", sa.String(), nullable=False),
         sa.Column("is_problem", sa.Boolean(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.ForeignKeyConstraint(
@@ -105,6 +106,8 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("repo_id", "sha", "workflow"),
     )
+    with op.batch_alter_table("not_needed", schema=None) as batch_op:
+        batch_op.create_index("not_needed_carrying", ["repo_id", "carried_sha"], unique=False)
     op.create_table(
         "pull_requests",
         sa.Column("id", sa.Integer(), nullable=False),

@@ -1,0 +1,78 @@
+"""Commits that an earlier one speaks for, and the runs there."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlmodel import Session, col, func, select
+
+from dstack.server.models import NotNeeded, Run
+
+
+@dataclass(frozen=True, slots=True)
+class Spoken:
+    """What is known of a workflow on some commits: those with a clean run of it, and those that another speaks for."""
+
+    ran: set[str] = field(default_factory=set)
+    carried: dict[str, str] = field(default_factory=dict)
+
+
+def spoken_at(
+    session: Session, repo_id: int, workflows: Collection[str], shas: Collection[str]
+) -> Mapping[str, Spoken]:
+    """For each workflow. Runs of forks speak for nobody."""
+    found: defaultdict[str, Spoken] = defaultdict(Spoken)
+    runs = session.exec(
+        select(Run.workflow, Run.sha).where(
+            Run.repo_id == repo_id,
+            col(Run.workflow).in_(workflows),
+            col(Run.sha).in_(shas),
+            col(Run.is_clean).is_(True),
+            col(Run.trusted).is_(True),
+        )
+    ).all()
+    for workflow, sha in runs:
+        found[workflow].ran.add(sha)
+    rows = session.exec(
+        select(NotNeeded.workflow, NotNeeded.sha, NotNeeded.carried_sha).where(
+            NotNeeded.repo_id == repo_id,
+            col(NotNeeded.workflow).in_(workflows),
+            col(NotNeeded.sha).in_(shas),
+            NotNeeded.carried_sha != "",
+        )
+    ).all()
+    for workflow, sha, carried in rows:
+        found[workflow].carried[sha] = carried
+    return found
+
+
+def carriers_of(session: Session, run: Run) -> Sequence[str]:
+    """The commits that the run's commit speaks for, of its workflow."""
+    return session.exec(
+        select(NotNeeded.sha).where(
+            NotNeeded.repo_id == run.repo_id, NotNeeded.carried_sha == run.sha, NotNeeded.workflow == run.workflow
+        )
+    ).all()
+
+
+def speaking_runs(session: Session, rows: Sequence[NotNeeded]) -> dict[str, Run]:
+    """Workflow -> the newest clean run of it on the commit that speaks for this one."""
+    found = {}
+    for row in rows:
+        if not row.carried_sha:
+            continue
+        newest = session.exec(
+            select(func.max(Run.id)).where(
+                Run.repo_id == row.repo_id,
+                Run.workflow == row.workflow,
+                Run.sha == row.carried_sha,
+                col(Run.is_clean).is_(True),
+                col(Run.trusted).is_(True),
+            )
+        ).one()
+        run = session.get(Run, newest) if newest is not None else None
+        if run is not None:
+            found[row.workflow] = run
+    return found

@@ -1,0 +1,156 @@
+"""A push that changes nothing a workflow reads is no more green than the commit before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from joined_github import FILE, REPO, Joined, joined
+from served_api import ARunner, wait_for
+
+from dstack.server.models import Run
+
+ENTRY = "{name: train, provider: bash, commands: ['true'], paths: ['src/**'], on: {push: {branches: [main, old]}}%s}"
+
+
+def entry(more: str = "") -> dict[str, str]:
+    return {FILE: f"workflows:\n  - {ENTRY % more}\n"}
+
+
+@dataclass
+class Carried(Joined):
+    """With one runner: an offer to another would have to run out first."""
+
+    runner: ARunner | None = None
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Carried]:
+    with joined(tmp_path, entry(), github_write_gap_s=0) as made:
+        yield Carried(made.api, made.fake, made.app, made.installation, made.api.runner())
+
+
+def push(scene: Carried, files: dict[str, str], message: str = "Change") -> str:
+    sha = scene.fake.push(REPO, "main", files, message)
+    scene.settle()
+    return sha
+
+
+def end(scene: Carried, sha: str, state: str = "failed") -> Run:
+    run = scene.runs(sha)[-1]
+    assert scene.runner is not None
+    more = {"reason": "exit_code", "exit_code": 1} if state == "failed" else {}
+    scene.runner.take(run.name).end(state, **more)
+    return run
+
+
+def told(scene: Carried, sha: str, state: str) -> str:
+    """What `dstack/train` says there, once it is in this state."""
+
+    def found() -> bool:
+        status = scene.fake.statuses(REPO, sha).get("dstack/train")
+        return status is not None and status.state == state
+
+    wait_for(found)
+    return scene.fake.statuses(REPO, sha)["dstack/train"].description
+
+
+def test_a_failure_is_still_there_after_words_alone(scene: Carried) -> None:
+    broken = push(scene, {"src/a.py": "1"})
+    run = end(scene, broken)
+    readme, again = push(scene, {"README.md": "1"}), push(scene, {"README.md": "2"})
+    said = f"{run.name} failed at {broken[:7]}; nothing it reads changed since"
+    assert told(scene, readme, "failure") == told(scene, again, "failure") == said
+    assert scene.fake.statuses(REPO, again)["dstack/train"].target_url.endswith(f"/runs/{run.name}")
+    assert scene.runs(readme) == scene.runs(again) == []
+    mended = push(scene, {"src/a.py": "2"})
+    end(scene, mended, "succeeded")
+    assert told(scene, push(scene, {"README.md": "3"}), "success").startswith("not needed: nothing it reads")
+    assert told(scene, again, "failure") == said
+
+
+def test_what_goes_on_is_pending_and_told_when_it_ends(scene: Carried) -> None:
+    sha = push(scene, {"src/a.py": "1"})
+    first, second = push(scene, {"README.md": "1"}), push(scene, {"README.md": "2"})
+    assert "goes on at" in told(scene, first, "pending") and "goes on at" in told(scene, second, "pending")
+    end(scene, sha)
+    assert "failed at" in told(scene, first, "failure") and "failed at" in told(scene, second, "failure")
+
+
+def test_a_retry_that_succeeds_turns_all_of_them_green(scene: Carried) -> None:
+    sha = push(scene, {"src/a.py": "1"})
+    run = end(scene, sha)
+    heads = [push(scene, {"README.md": text}) for text in "12"]
+    for head in heads:
+        told(scene, head, "failure")
+    scene.api.ok("POST", f"/api/v1/runs/{run.name}/restart", json={})
+    for head in heads:
+        told(scene, head, "pending")
+    end(scene, sha, "succeeded")
+    for head in heads:
+        assert told(scene, head, "success").startswith("not needed")
+
+
+def test_a_forced_push_away_from_a_failure_takes_it_along(scene: Carried) -> None:
+    """What is read there is the same, though the failed commit is in no history any more; and so after the next one."""
+    start = scene.fake.head(REPO, "main")
+    broken = push(scene, {"src/a.py": "1"})
+    end(scene, broken)
+    aside = scene.fake.commit(REPO, "aside", {"src/a.py": "1", "README.md": "1"}, parent=start)
+    scene.fake.force_push(REPO, "main", aside)
+    scene.settle()
+    assert broken[:7] in told(scene, aside, "failure")
+    assert broken[:7] in told(scene, push(scene, {"README.md": "2"}), "failure")
+
+
+def test_a_commit_that_was_skipped_ends_it(scene: Carried) -> None:
+    """Whoever wrote that took it upon them; what was read before says nothing of what is read now."""
+    end(scene, push(scene, {"src/a.py": "1"}))
+    skipped = push(scene, {"src/a.py": "2"}, "Mend [skip ci]")
+    assert told(scene, skipped, "success") == "not needed: the commit message says [skip ci]"
+    assert told(scene, push(scene, {"README.md": "1"}), "success").startswith("not needed")
+
+
+def test_another_entry_ends_it(scene: Carried) -> None:
+    end(scene, push(scene, {"src/a.py": "1"}))
+    assert told(scene, push(scene, entry(", env: {A: b}")), "success").startswith("not needed")
+    end(scene, push(scene, {"src/a.py": "2"}))
+    assert "failed at" in told(scene, push(scene, entry(", env: {A: b}, help: Better words")), "failure")
+
+
+def test_a_branch_that_is_new_carries_nothing_over(scene: Carried) -> None:
+    """What has changed there is not known, so it starts."""
+    broken = push(scene, {"src/a.py": "1"})
+    end(scene, broken)
+    sha = scene.fake.push(REPO, "old", {"README.md": "1"}, parent=broken)
+    scene.settle()
+    assert len(scene.runs(sha)) == 1
+
+
+def test_a_push_that_is_none_of_its_own_takes_nothing_back(scene: Carried) -> None:
+    """The same commit, pushed to a branch that it never runs on."""
+    end(scene, push(scene, {"src/a.py": "1"}))
+    readme = push(scene, {"README.md": "1"})
+    told(scene, readme, "failure")
+    scene.fake.force_push(REPO, "elsewhere", readme)
+    scene.settle()
+    end(scene, push(scene, {"src/a.py": "3"}))  # by now it would have been told
+    assert "failed at" in told(scene, readme, "failure")
+
+
+def test_a_push_whose_news_come_late_still_speaks_for_those_after_it(scene: Carried) -> None:
+    scene.fake.webhooks.lose(1, "push")
+    broken = push(scene, {"src/a.py": "1"})
+    lost = next(delivery for delivery in reversed(scene.fake.webhooks.log) if delivery.event == "push")
+    heads = [push(scene, {"README.md": text}) for text in "12"]
+    for head in heads:
+        told(scene, head, "success")
+    scene.fake.webhooks.redeliver(lost)
+    scene.settle()
+    for head in heads:
+        told(scene, head, "pending")
+    end(scene, broken)
+    for head in heads:
+        assert broken[:7] in told(scene, head, "failure")
