@@ -10,6 +10,7 @@ import threading
 
 from dstack.errors import DstackError, Invalid, NotSignedIn, UnsupportedVersion
 from dstack.wire.runner import RENEW_EVERY_S, Poll, Polled
+from dstack_runner.ends import tell_lost
 from dstack_runner.live import LiveAttempts
 from dstack_runner.machine import Machine
 from dstack_runner.server import Server, delays
@@ -120,7 +121,7 @@ class Runner:
 
     def _tell_lost(self, server: Server, machine: Machine, records: tuple[LiveRecord, ...]) -> None:
         for record in records:
-            machine.report_lost(server, record, self.shutdown.now)
+            tell_lost(server, record, machine.spools, self.shutdown.now)
             self._session.end(record.attempt)
 
     def _tidy_on(self, machine: Machine, live: LiveAttempts) -> None:

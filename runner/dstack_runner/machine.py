@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import shutil
-import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -16,13 +15,10 @@ from dstack_runner import sweep
 from dstack_runner.attempt import Kit
 from dstack_runner.caches import Caches
 from dstack_runner.content.cache import BlobCache
-from dstack_runner.ends import tell_lost
 from dstack_runner.environments import Environments
 from dstack_runner.executors.base import JobUser
 from dstack_runner.executors.choose import choose
 from dstack_runner.probe import Probe, parse_gpus
-from dstack_runner.server import Server
-from dstack_runner.session import LiveRecord
 from dstack_runner.settings import Settings
 from dstack_runner.users import parse_uids
 from dstack_runner.workspace import TRASH_MAX, Workspaces
@@ -97,10 +93,6 @@ class Machine:
             return
         with self._choice.users.lent() as user:
             yield user
-
-    def report_lost(self, server: Server, record: LiveRecord, give_up: threading.Event) -> None:
-        """Tell the server of an attempt that an earlier process could not end, with what its log still held."""
-        tell_lost(server, record, self.spools, give_up)
 
     def tidy(self, is_idle: Callable[[], bool]) -> None:
         """One round of upkeep: while `is_idle`, or by force when there is too much."""

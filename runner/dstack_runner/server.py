@@ -6,7 +6,6 @@ their own too, so that bytes never stand in the way of a renewal.
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +14,8 @@ from typing import TypeVar
 import requests
 
 from dstack import errors
+from dstack.client.refusal import read_refusal
+from dstack.client.retry import read_retry_after
 from dstack.version import __version__
 from dstack.wire.codec import decode, encode
 from dstack.wire.runner import (
@@ -102,47 +103,16 @@ class Server:
             ) from None
         if response.ok and not response.is_redirect:
             return response.content
-        raise error_from(response.status_code, response.headers.get("Retry-After", ""), response.content, name)
+        raise error_from(response.status_code, response.headers.get("Retry-After"), response.content, self.url)
 
 
 def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def error_from(status: int, retry_after: str, body: bytes, what: str) -> errors.DstackError:
-    """The server's refusal as the error it meant: by its code, else by its status."""
-    try:
-        problem = json.loads(body)
-    except ValueError:
-        problem = None
-    said = problem if isinstance(problem, dict) else {}
-    message = str(said.get("message") or f"{what}: the server answered {status}")
-    hint = str(said.get("hint") or "")
-    kind = _by_code().get(str(said.get("error"))) or _by_status(status)
-    if issubclass(kind, errors.TooMany):
-        return kind(message, hint, retry_after=int(retry_after) if retry_after.isdigit() else 1)
-    return kind(message, hint)
-
-
-def _by_code() -> dict[str, type[errors.DstackError]]:
-    found: dict[str, type[errors.DstackError]] = {}
-    waiting: list[type[errors.DstackError]] = [errors.DstackError]
-    while waiting:
-        kind = waiting.pop()
-        found.setdefault(kind.code, kind)
-        waiting.extend(kind.__subclasses__())
-    return found
-
-
-def _by_status(status: int) -> type[errors.DstackError]:
-    if status == 409:
-        return errors.Conflict
-    for kind in (errors.NotSignedIn, errors.NotAllowed, errors.NotFound, errors.TooLarge, errors.UnsupportedVersion):
-        if kind.status == status:
-            return kind
-    if status == 429:
-        return errors.TooMany
-    return errors.Unavailable if status >= 500 else errors.Malformed
+def error_from(status: int, retry_after: str | None, body: bytes, url: str) -> errors.DstackError:
+    """The server's refusal as the error it meant."""
+    return read_refusal(status, body, read_retry_after(retry_after), url)
 
 
 def worth_retrying(error: errors.DstackError) -> bool:

@@ -82,14 +82,16 @@ def test_the_config_file_is_its_owners_alone(tmp_path: Path) -> None:
         (426, b'{"error": "unsupported_version"}', errors.UnsupportedVersion, False),
         (429, b"{}", errors.TooMany, True),
         (500, b'{"error": "error", "message": "bug"}', errors.DstackError, True),
-        (502, b"", errors.Unavailable, True),
+        (502, b"", errors.Unreachable, True),
+        (500, b"<html>", errors.DstackError, True),
+        (418, b"", errors.Malformed, False),
         (503, b'{"error": "unavailable"}', errors.Unavailable, True),
         (302, b"", errors.Malformed, False),
         (422, b'{"error": "invalid", "message": "no"}', errors.Invalid, False),
     ],
 )
 def test_refusals_become_the_errors_they_mean(status: int, body: bytes, kind: type, again: bool) -> None:
-    error = error_from(status, "7", body, "poll")
+    error = error_from(status, "7", body, "http://s")
     assert type(error) is kind
     assert worth_retrying(error) is again
 

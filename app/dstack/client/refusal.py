@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from http import HTTPStatus
 
-from dstack.errors import DstackError, TooMany, Unreachable
+from dstack.errors import DstackError, Malformed, TooMany, Unreachable
 
 MAX_MESSAGE = 4000
 # Escape sequences first as a whole, then every other control character but newline and tab, then what reorders text.
@@ -64,4 +64,5 @@ def _kind_by_code() -> dict[str, type[DstackError]]:
 def _kind_by_status(status: int) -> type[DstackError]:
     if status in (502, 504):
         return Unreachable
-    return next((kind for kind in _all_kinds() if kind.status == status and kind is not Unreachable), DstackError)
+    fallback = DstackError if status >= 500 else Malformed  # a server that is unwell may be better later
+    return next((kind for kind in _all_kinds() if kind.status == status and kind is not Unreachable), fallback)

@@ -94,7 +94,7 @@ class HttpContent:
             raise errors.Unreachable(f"{method} {self._base}{path}: {_said(error)}") from error
         if answer.status_code >= 300:
             with contextlib.closing(answer):
-                raise _problem(answer, f"{method} {path}")
+                raise _problem(answer)
         return answer
 
     def _pieces(self, method: str, path: str, body: bytes | None = None) -> Iterator[bytes]:
@@ -132,8 +132,8 @@ def _read(answer: requests.Response, what: str) -> Iterator[bytes]:
             raise errors.Unreachable(f"{what}: the answer was cut off: {_said(error)}") from error
 
 
-def _problem(answer: requests.Response, what: str) -> errors.DstackError:
-    error = error_from(answer.status_code, answer.headers.get("Retry-After", ""), answer.content, what)
+def _problem(answer: requests.Response) -> errors.DstackError:
+    error = error_from(answer.status_code, answer.headers.get("Retry-After"), answer.content, answer.url)
     if isinstance(error, errors.OffsetMismatch):
         error.expected = int(answer.json().get("expected", 0))
     return error
