@@ -12,8 +12,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from dstack_runner.requirements import Lock, read_lock, variables_in
 from dstack_runner.resolutions import Resolutions
 from dstack_runner.sources import Sources, gather
 from dstack_runner.tools import Tools
+from dstack_runner.turns import Turns
 from dstack_runner.words import counted
 from dstack_runner.workspace import remove_tree
 
@@ -67,7 +67,7 @@ class Environments:
         self._clock = clock
         self._interpreters = Interpreters(uv)
         self._guard = threading.Lock()
-        self._locks: dict[str, threading.Lock] = {}
+        self._turns = Turns()
         self._uses: dict[str, int] = {}
         self._resolutions = Resolutions(root / "resolved")
         for name in ("bases", "downloads"):
@@ -174,7 +174,7 @@ class Environments:
         for key in (common, own):
             if self._take(key):
                 return key
-        with self._building(own if not lock.wheels_only else common, tools):
+        with self._turns.of(own if not lock.wheels_only else common, tools.check):
             for key in (common, own):
                 if self._take(key):
                     return key  # another job built it while we waited
@@ -249,17 +249,6 @@ class Environments:
 
     def _ready(self, key: str) -> Path:
         return self._root / "bases" / f"{key}.json"
-
-    @contextmanager
-    def _building(self, key: str, tools: Tools) -> Iterator[None]:
-        with self._guard:
-            lock = self._locks.setdefault(key, threading.Lock())
-        while not lock.acquire(timeout=0.5):
-            tools.check()
-        try:
-            yield
-        finally:
-            lock.release()
 
 
 class BuildFailed(Invalid):

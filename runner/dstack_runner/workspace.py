@@ -16,8 +16,7 @@ import subprocess
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from dstack.errors import GitFailed, Invalid
@@ -25,12 +24,12 @@ from dstack.git.run import git, git_result
 from dstack.git.watch import git_watched
 from dstack_runner import argv
 from dstack_runner.session import check_attempt, short_key
+from dstack_runner.turns import Turns
 
 log = logging.getLogger(__name__)
 FETCH_LIMIT_S = 3600.0
 KNOWN_COMMITS = 4096
 TRASH_MAX = 400
-_LOOK_S = 0.1
 _UNTIDY = 2000  # loose objects in a mirror from which on it is packed
 _PACK_WEIGHT = 40  # a pack counts as much: git looks into each of them
 _HEX = frozenset("0123456789abcdef")
@@ -46,7 +45,7 @@ class Workspaces:
         for folder in (self._mirrors, self._attempts, self._trash):
             folder.mkdir(parents=True, exist_ok=True, mode=0o711)
         self._guard = threading.Lock()
-        self._locks: dict[str, threading.Lock] = {}
+        self._turns = Turns()
         self._known: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._discarded = 0
 
@@ -68,7 +67,7 @@ class Workspaces:
         """Make sure the mirror has the commit; whether it had to be fetched. Raises GitFailed, Invalid, and what
         `check` raises: it is asked all the time, and ends a fetch under way or the wait for another's."""
         check_sha(sha)
-        with _held(self._lock_of(mirror), check):
+        with self._turns.of(mirror.name, check):
             if self._has(mirror, sha):
                 return False
             if not (mirror / "objects").is_dir():
@@ -155,20 +154,6 @@ class Workspaces:
             if len(self._known) > KNOWN_COMMITS:
                 self._known.popitem(last=False)
         return True
-
-    def _lock_of(self, mirror: Path) -> threading.Lock:
-        with self._guard:
-            return self._locks.setdefault(mirror.name, threading.Lock())
-
-
-@contextmanager
-def _held(lock: threading.Lock, check: Callable[[], None]) -> Iterator[None]:
-    while not lock.acquire(timeout=_LOOK_S):
-        check()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _within(limit_s: float, check: Callable[[], None]) -> Callable[[], None]:
