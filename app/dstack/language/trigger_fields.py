@@ -21,6 +21,7 @@ from dstack.language.workflow import (
 )
 
 NEVER = "manual"
+OWN_WORD = "/dstack"
 TRIGGER_NAMES = ("push", "pull-request", "comment", "schedule", "tag-moved", "event", NEVER)
 
 
@@ -70,6 +71,8 @@ def parse_comment(text: str) -> str:
     """The command a comment begins with. Raises Wrong."""
     if not re.match(r"/[a-z0-9][a-z0-9-]{0,49}\Z", text):
         raise Wrong("/" + text.lstrip("/").lower() if text.isalnum() else "")
+    if text == OWN_WORD:
+        raise Wrong("write another, such as /train", f"{OWN_WORD} begins this server's own commands")
     return text
 
 

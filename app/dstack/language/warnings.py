@@ -11,6 +11,7 @@ from dstack.language.nodes import Items, Node, Place, Scalar, Table
 from dstack.language.options import BUILT_IN
 from dstack.language.problems import Problem, nearest
 from dstack.language.trigger_fields import ON_TABLE
+from dstack.language.trigger_warnings import doubts_of_triggers
 from dstack.language.workflow import Workflow
 
 NO_EFFECT = "has no effect yet on this server"
@@ -32,6 +33,8 @@ def warnings_of(workflows: Iterable[Workflow]) -> Iterator[Problem]:
             yield _warning(_at_key(workflow.node, "notify"), said, "put it into a secret, and write the secret's name")
         for doubt, suggestion in doubts_of(workflow):
             yield _warning(_at_key(workflow.node, "gate"), f"{workflow.name}.gate: {doubt}", suggestion)
+        for key, doubt, suggestion in doubts_of_triggers(workflow):
+            yield _warning(_at_key(workflow.node, "on"), f"{workflow.name}.{key}: {doubt}", suggestion)
         yield from _patterns(workflow)
         if workflow.provider.name not in BUILT_IN:
             yield from _near_misses(workflow, workflow.node)

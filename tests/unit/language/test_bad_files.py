@@ -250,6 +250,7 @@ def test_control_characters_in_values_are_refused() -> None:
         ("on: {tag-moved: prepare}", "prepare:latest"),
         ("on: {comment: train}", "/train"),
         ("on: {comment: /train --lr}", "a command such as /train"),
+        ("on: {comment: /dstack}", "/dstack begins this server's own commands"),
         ("on: {event: a b}", "expected a name"),
         ("on:", "found nothing"),
     ],
