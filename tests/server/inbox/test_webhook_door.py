@@ -293,6 +293,7 @@ def test_a_push_signed_by_github_itself_arrives(scene: Joined) -> None:
 
 
 def test_what_was_ignored_long_ago_keeps_its_line_only(scene: Joined) -> None:
+    scene.app.webhook_secret = "new"
     scene.fake.send_raw("ping", {"zen": "x"})
     scene.fake.send_raw("star", {"action": "created"})
     scene.settle()
