@@ -17,7 +17,8 @@ from dstack.server.decide.plan import GroupPlan, RunPlan
 from dstack.server.decide.states import Event
 from dstack.server.models import Attempt, JobRow, OutboxMark, Repo, Run, Runner
 from dstack.server.models.repo import GITHUB
-from dstack.server.outbox_lanes import SENDERS, Lane, Sender
+from dstack.server.outbox_lane import SENDERS, Lane
+from dstack.server.outbox_sending import Sender
 from dstack.server.services.create_group import create_group
 from dstack.server.services.report_attempt import finish_attempt, record_metrics, report_state
 from dstack.server.settings import Settings

@@ -13,7 +13,7 @@ from sqlmodel import Session
 
 from dstack.errors import ForgeRefused
 from dstack.server.models import OutboxMark, PullRequest, Repo
-from dstack.server.outbox_lanes import Sender
+from dstack.server.outbox_sending import Sender
 from dstack.server.services import send_checks, send_comments, send_statuses
 from dstack.server.store.outbox import CHECK, COMMENT, ISSUE, REACTION, REPLY, STATUS
 from dstack.server.store.reports import parked, unpark

@@ -17,7 +17,9 @@ from outbox_scene import REPO, Scene, play
 from dstack.server.bus import OUTBOX
 from dstack.server.clock import Clock
 from dstack.server.models import OutboxMark, Repo
-from dstack.server.outbox_lanes import SENDERS, OutboxLanes, Sender
+from dstack.server.outbox_lane import SENDERS
+from dstack.server.outbox_lanes import OutboxLanes
+from dstack.server.outbox_sending import Sender
 from dstack.server.store.outbox import CHECK, STATUS
 from dstack.server.wiring import Wiring
 from dstack.server.workers import Worker, run_worker

@@ -50,7 +50,7 @@ class _Loaded:
 
 
 def send(wiring: Wiring, mark: OutboxMark) -> Generator[Write, None, float | None]:
-    """See `outbox_lanes`."""
+    """See `outbox_sending`."""
     if not wiring.settings.github_issues:
         return None
     loaded = wiring.db.read(lambda session: _load(session, mark))
