@@ -70,6 +70,20 @@ WORDS = {"/train": ("train",), "/all": ("prepare", "train")}
         ("<pre>\n/train\n</pre>\n/dstack help", ["/dstack help"]),
         ("<blockquote>\n\n/train\n</BLOCKQUOTE>", []),
         ("<previous>\n/train", ["/train"]),
+        ("<details>\n<summary>log</summary>\n/train\n</details>", []),
+        ("<details>\n\n/train\n\n</details>\n\n/dstack help", ["/dstack help"]),
+        ("<details>\n\n/train\n</details>\n/train", []),  # right below it is HTML still
+        ("<details><summary>x</summary></details>\n/train\n\n/dstack help", ["/dstack help"]),
+        ("<Table><tr><td>\n/train\n</td></tr></table>", []),
+        ("<table>\n```\n/train\n\n/dstack help", ["/dstack help"]),
+        ("text\n<div>\n/train", []),
+        ("</p>\n/train", []),
+        ("<hr/>\n/train", []),
+        ("<hrx>\n/train", ["/train"]),
+        ("    <div>\n/train", ["/train"]),  # indented code
+        ("<?\n/train\n?>\n/dstack help", ["/dstack help"]),
+        ("<![CDATA[\n\n/train ]\n]]>", []),
+        ("<!X\n/train\n>\n/dstack help", ["/dstack help"]),
         # what nobody sees
         ("\u00a0/train", []),
         ("/train\u00a0--lr 3", []),
@@ -214,6 +228,8 @@ HUGE = {
     "spaces": " " * 65_000 + "/train",
     "unseen": "/train " + "\u00e9" * 32_000,
     "pre": "<pre" * 16_000,
+    "details": "<details>\n</details>\n\n" * 2_800,
+    "tables": "<table>\n\n" * 7_000,
 }
 
 
