@@ -12,6 +12,7 @@ RECONCILE_S = 180.0
 SYNC_S = 1800.0  # between two looks at which repositories there are
 KEPT_S = 3 * 86_400.0  # GitHub keeps its delivery log so long
 OVERLAP_S = 120.0  # looked at twice, since GitHub's lists may lag behind
+_MERGE_QUEUE = "refs/heads/gh-readonly-queue/"
 _CALLS_A_REPO = 2  # comments and pull requests
 _CALLS_AN_HOUR = 2500  # of an installation's 5000; the rest is for writing, and for people's commands
 
@@ -19,6 +20,11 @@ _CALLS_AN_HOUR = 2500  # of an installation's 5000; the rest is for writing, and
 def look_every(mode: str, repos: int) -> float:
     """Seconds between two looks at all repositories: within the budget of calls, however many there are."""
     return max(POLL_S if mode == "poll" else RECONCILE_S, repos * _CALLS_A_REPO * 3600 / _CALLS_AN_HOUR)
+
+
+def is_of_merge_queue(ref: str) -> bool:
+    """A branch of a merge queue, with a trial merge: the merge group speaks for its commit, and nobody pushed it."""
+    return ref.startswith(_MERGE_QUEUE)
 
 
 def not_arrived(log: Iterable[SentDelivery], known: Collection[str], *, before: float) -> list[SentDelivery]:

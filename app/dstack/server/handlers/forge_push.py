@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dstack.git.names import is_zero
+from dstack.server.decide.watching import is_of_merge_queue
 from dstack.server.forge_events import Push
 from dstack.server.handlers.github import settle
 from dstack.server.handlers.push import BRANCH, TAG, Update, start_pushed
@@ -12,8 +13,6 @@ from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.mirror_commit import mirror_commit
 from dstack.server.wiring import Wiring
 
-MERGE_QUEUE = "gh-readonly-queue/"
-
 
 @handles_event(Push)
 def handle_forge_push(wiring: Wiring, delivery: Delivery, repo: Repo, event: Push) -> None:
@@ -21,7 +20,7 @@ def handle_forge_push(wiring: Wiring, delivery: Delivery, repo: Repo, event: Pus
     branch = event.ref.removeprefix(BRANCH) if event.ref.startswith(BRANCH) else ""
     if not event.ref.startswith((BRANCH, TAG)):
         settle(wiring, delivery, DeliveryState.IGNORED, "neither a branch nor a tag was pushed", repo)
-    elif branch.startswith(MERGE_QUEUE):
+    elif is_of_merge_queue(event.ref):
         settle(wiring, delivery, DeliveryState.IGNORED, "the merge group says it too", repo)
     else:
         if not is_zero(event.after):

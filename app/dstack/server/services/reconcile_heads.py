@@ -7,6 +7,7 @@ import logging
 from sqlmodel import Session
 
 from dstack.errors import DstackError
+from dstack.server.decide.watching import is_of_merge_queue
 from dstack.server.models import Repo
 from dstack.server.store.heads import heads_of_repo
 from dstack.server.store.repos import list_repos
@@ -42,7 +43,7 @@ def reconcile_repo(wiring: Wiring, repo: Repo) -> int:
     moved = [
         {"ref": ref, "old": known.get(ref, _NOTHING), "new": actual.get(ref, _NOTHING)}
         for ref in sorted(actual.keys() | known.keys())
-        if actual.get(ref) != known.get(ref)
+        if actual.get(ref) != known.get(ref) and not (repo.is_mirror and is_of_merge_queue(ref))
     ]
     if moved:
         wiring.db.write(lambda s: _file(s, wiring, repo, moved))
