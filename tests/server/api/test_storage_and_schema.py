@@ -17,7 +17,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from served_api import Api, Held, serve, sha256, unique, wait_for
-from sqlalchemy import create_engine
+from sqlalchemy import BigInteger, create_engine
 from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel
 
@@ -237,6 +237,15 @@ def test_a_new_database_is_what_the_migrations_would_have_made(tmp_path: Path) -
     assert shape(tmp_path / "made.db") == shape(tmp_path / "migrated.db")
     made.dispose()
     migrated.dispose()
+
+
+def test_numbers_that_others_choose_have_64_bits() -> None:
+    """GitHub's ids passed 2^31 long ago, and an artifact may have more bytes; PostgreSQL's INTEGER ends there."""
+    columns = [column for table in SQLModel.metadata.sorted_tables for column in table.columns]
+    assert {str(column) for column in columns if isinstance(column.type, BigInteger)} == {
+        "github_apps.app_id", "installations.id", "repos.installation_id", "commands.comment_id",
+        "artifacts.bytes", "attempts.log_bytes", "metrics.step",
+    }  # fmt: skip
 
 
 def test_tables_without_a_schema_of_ours_are_left_alone(tmp_path: Path) -> None:

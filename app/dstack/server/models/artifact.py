@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from dstack.server.models.columns import json_column
+from dstack.server.models.columns import big_column, json_column
 
 
 class Artifact(SQLModel, table=True):
@@ -20,7 +20,7 @@ class Artifact(SQLModel, table=True):
     attempt_id: str = Field(foreign_key="attempts.id", index=True)
     path: str
     digest: str = Field(index=True)
-    bytes: int
+    bytes: int = Field(sa_column=big_column())
     files: int
     skipped: list[str] = Field(default_factory=list, sa_column=json_column())
     created_at: float

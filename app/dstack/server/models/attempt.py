@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from dstack.server.models.columns import enum_column, json_column
+from dstack.server.models.columns import big_column, enum_column, json_column
 from dstack.wire.states import AttemptState, Reason
 
 
@@ -40,7 +40,7 @@ class Attempt(SQLModel, table=True):
     exit_code: int | None = None
     lease_until: float
     points: int = 0  # metric points stored so far
-    log_bytes: int | None = None  # as reported at the end
+    log_bytes: int | None = Field(default=None, sa_column=big_column(nullable=True))  # as reported at the end
     accepted_at: float
     started_at: float | None = None
     finished_at: float | None = None

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from dstack.server.models.columns import json_column
+from dstack.server.models.columns import big_column, json_column
 
 
 class GithubApp(SQLModel, table=True):
@@ -17,7 +17,7 @@ class GithubApp(SQLModel, table=True):
     __tablename__ = "github_apps"
 
     id: int | None = Field(default=None, primary_key=True)
-    app_id: int
+    app_id: int = Field(sa_column=big_column())
     slug: str
     name: str = ""
     html_url: str = ""
@@ -34,7 +34,7 @@ class Installation(SQLModel, table=True):
 
     __tablename__ = "installations"
 
-    id: int = Field(primary_key=True)
+    id: int = Field(sa_column=big_column(primary_key=True))
     account: str
     permissions: dict[str, str] = Field(default_factory=dict, sa_column=json_column())
     events: list[str] = Field(default_factory=list, sa_column=json_column())
@@ -95,7 +95,7 @@ class Command(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     repo_id: int = Field(foreign_key="repos.id")
     number: int
-    comment_id: int
+    comment_id: int = Field(sa_column=big_column())
     author: str
     reaction: str = "eyes"
     answers: list[dict[str, Any]] = Field(default_factory=list, sa_column=json_column())

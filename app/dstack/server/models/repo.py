@@ -5,6 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
+from dstack.server.models.columns import big_column
+
 LOCAL_FORGE = "local"
 GITHUB = "github"
 
@@ -23,7 +25,7 @@ class Repo(SQLModel, table=True):
     forge: str = LOCAL_FORGE
     forge_id: str = ""
     default_branch: str = "main"
-    installation_id: int | None = None
+    installation_id: int | None = Field(default=None, sa_column=big_column(nullable=True))
     is_private: bool = True
     problem: str = ""
     looked_at: float = 0  # when what happened at the forge was last asked for; 0: never, all there is old
