@@ -18,7 +18,7 @@ from typing import Any
 
 import requests
 from figures import Figure, middle, p95
-from scene import FINAL, RunTimes, Scene, started, workflows
+from scene import FINAL, RunTimes, Scene, connected, started, workflows
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "fakes"))
 
@@ -57,12 +57,7 @@ def measure(root: Path, quick: bool) -> Iterator[Figure]:
     count = 3 if quick else 12
     with FakeGitHub(root / "github") as github:
         app = github.make_app("dstack")
-        settings = {
-            "DSTACK_GITHUB_APP_ID": str(app.id), "DSTACK_GITHUB_PRIVATE_KEY": app.pem,
-            "DSTACK_GITHUB_WEBHOOK_SECRET": app.webhook_secret, "DSTACK_GITHUB_API_URL": github.api_url,
-            "DSTACK_GITHUB_URL": github.url,
-        }  # fmt: skip
-        with started(root / "ours", settings=settings) as scene:
+        with started(root / "ours", settings=connected(github, app)) as scene:
             desk = Desk(github, app, scene)
             desk.round(0)  # the first fetches, and makes tokens and connections
             rounds = [desk.round(number) for number in range(1, count + 1)]

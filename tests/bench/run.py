@@ -27,6 +27,7 @@ GROUPS = {
     "webhooks": "webhooks",
     "github": "github_loop",
     "writes": "github_writes",
+    "memory": "memory",
 }
 
 

@@ -16,8 +16,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
+
+if TYPE_CHECKING:
+    from fake_github import App, FakeGitHub
 
 TOKEN = "dst_bench-admin-token"  # of a server that lives for one measurement
 POLL_S = 0.05
@@ -162,6 +166,15 @@ def started(
         process.wait(60)
         assert process.stdout is not None
         process.stdout.close()
+
+
+def connected(github: FakeGitHub, app: App) -> dict[str, str]:
+    """The settings of a server that is connected as an App of a GitHub."""
+    return {
+        "DSTACK_GITHUB_APP_ID": str(app.id), "DSTACK_GITHUB_PRIVATE_KEY": app.pem,
+        "DSTACK_GITHUB_WEBHOOK_SECRET": app.webhook_secret, "DSTACK_GITHUB_API_URL": github.api_url,
+        "DSTACK_GITHUB_URL": github.url,
+    }  # fmt: skip
 
 
 def _address(process: subprocess.Popen[str], log: Path) -> str:
