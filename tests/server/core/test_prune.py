@@ -14,6 +14,7 @@ from sqlmodel import Session, col, select
 from dstack.server.decide.plan import GroupPlan, RunPlan
 from dstack.server.models import Delivery, Group, Repo, Run, RunInput, Runner
 from dstack.server.models.delivery import DeliveryState
+from dstack.server.services import prune as pruner
 from dstack.server.services.accept_offer import accept_offer
 from dstack.server.services.assign_jobs import assign_jobs
 from dstack.server.services.create_group import create_group
@@ -109,6 +110,12 @@ def test_deliveries_go_when_nothing_of_them_is_left(wiring: Wiring, clock: FakeC
     assert db.read(lambda s: run_by_name(s, succeeded)) is None
 
 
+@pytest.fixture
+def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 50 runs: making a thousand of them would cost more than what is tried here."""
+    monkeypatch.setattr(pruner, "SLICE", 50)
+
+
 def make_old_runs(wiring: Wiring, now: float, count: int) -> None:
     """Runs that ended long ago, each with a job, in groups of two."""
 
@@ -132,9 +139,10 @@ def feed(wiring: Wiring, uses: list[tuple[str, str]]) -> None:
     wiring.db.write(lambda s: s.add_all(rows))
 
 
+@pytest.mark.usefixtures("short_slices")
 def test_very_many_runs_go_in_slices(wiring: Wiring, clock: FakeClock, succeeded: str) -> None:
-    make_old_runs(wiring, clock.now(), 1200)
-    feed(wiring, [("old-0", "old-1199"), ("old-1199", "old-600")])  # the second slice's run holds the first's, once
+    make_old_runs(wiring, clock.now(), 120)
+    feed(wiring, [("old-0", "old-119"), ("old-119", "old-60")])  # the second slice's run holds the first's, once
     writes: list[int] = []
     before = wiring.db.submit
 
@@ -145,17 +153,18 @@ def test_very_many_runs_go_in_slices(wiring: Wiring, clock: FakeClock, succeeded
     told = prune(wiring, PruneRequest(days=30, dry_run=True))
     wiring.db.submit = counted  # type: ignore[method-assign]
     done = prune(wiring, PruneRequest(days=30, dry_run=False))
-    assert told.runs == done.runs == 1201
+    assert told.runs == done.runs == 121
     assert len(writes) >= 4  # three slices, the deliveries; a tag has its turn in between
     assert run_ids(wiring) == {}
     assert wiring.db.read(lambda s: len(s.exec(select(Group)).all())) == 0
 
 
+@pytest.mark.usefixtures("short_slices")
 def test_a_run_made_between_two_slices_keeps_what_it_was_given(
     wiring: Wiring, clock: FakeClock, succeeded: str
 ) -> None:
     """It may get the id of a run that has just gone."""
-    make_old_runs(wiring, clock.now(), 1200)
+    make_old_runs(wiring, clock.now(), 120)
     newest = max(run_ids(wiring).values())
     before, units = wiring.db.submit, iter(range(100))
 
@@ -173,13 +182,14 @@ def test_a_run_made_between_two_slices_keeps_what_it_was_given(
     assert set(left) == {"new", "old-0"} and left["new"] <= newest
 
 
+@pytest.mark.usefixtures("short_slices")
 def test_what_a_run_that_stays_was_given_stays_across_slices(wiring: Wiring, clock: FakeClock, succeeded: str) -> None:
-    make_old_runs(wiring, clock.now(), 1200)
-    feed(wiring, [("old-0", "old-1199"), ("old-1199", "old-600")])
+    make_old_runs(wiring, clock.now(), 120)
+    feed(wiring, [("old-0", "old-119"), ("old-119", "old-60")])
     run = wiring.db.read(lambda s: run_by_name(s, "old-0"))
     assert run is not None
     wiring.db.write(lambda s: move_tag(s, s.get_one(Run, run.id), "latest", by="me", now=clock.now()))
     told = prune(wiring, PruneRequest(days=30, dry_run=True))
     done = prune(wiring, PruneRequest(days=30, dry_run=False))
-    assert told.runs == done.runs == 1198
-    assert set(run_ids(wiring)) == {"old-0", "old-600", "old-1199"}
+    assert told.runs == done.runs == 118
+    assert set(run_ids(wiring)) == {"old-0", "old-60", "old-119"}
