@@ -76,6 +76,25 @@ def test_the_head_moved_and_was_heard_of_before_an_older_comment(scene: Talk) ->
     assert len(scene.commented()) == 2
 
 
+def test_the_head_moved_in_the_very_second_of_the_comment(scene: Talk) -> None:
+    moved = scene.fake.push_pull(REPO, scene.number, {"train.py": "print('mine')\n"})
+    scene.settle()
+    at = scene.pull(scene.number).head_at
+    comment = scene.say("/train", created_at=at)
+    scene.reactions(comment, "confused")
+    assert f"head moved to {moved[:7]}" in scene.reply(comment) and "comment again" in scene.reply(comment)
+    again = scene.say("/train", created_at=at + 1)
+    scene.reactions(again, "rocket")
+    assert {run.sha for run in scene.commented()} == {moved}
+
+
+def test_a_pull_request_may_be_opened_with_a_command(scene: Talk) -> None:
+    """In the same second: no other head was there to be meant."""
+    comment = scene.say("/train", created_at=scene.pull(scene.number).head_at)
+    scene.reactions(comment, "rocket")
+    assert len(scene.commented()) == 2
+
+
 def test_a_push_that_was_never_heard_of_is_not_run_by_an_older_comment(scene: Talk) -> None:
     scene.fake.webhooks.drop_all()
     moved = scene.fake.push_pull(REPO, scene.number, {"train.py": "print('mine')\n"})

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from command_scene import READER, Talk
+from command_scene import READER, WRITER, Talk
 from joined_github import REPO
 from served_api import unique
 
@@ -66,6 +66,38 @@ def test_an_approval_of_what_was_the_head_lets_nothing_run(fork: Talk) -> None:
     assert all(run.is_held for run in fork.commented())
 
 
+def test_an_approval_is_for_the_branch_that_was_looked_at(fork: Talk) -> None:
+    """Aimed elsewhere after the comment, whether the news of that are here already or under way; and in its second."""
+    fork.fake.push(REPO, "release", {"r": unique("1")}, author=WRITER)
+    fork.settle()
+    before = fork.fake.clock() - 60
+    fork.fake.edit_pull(REPO, fork.number, base="release")
+    fork.settle()
+    at = fork.pull(fork.number).base_at
+    for said_at in (before, at):
+        comment = fork.say(f"/dstack approve {fork.sha}", created_at=said_at)
+        fork.reactions(comment, "confused")
+        assert "goes to release now" in fork.reply(comment) and "comment again" in fork.reply(comment)
+    fork.fake.webhooks.drop_all()
+    fork.fake.edit_pull(REPO, fork.number, base="main")
+    fork.fake.webhooks.heal()
+    comment = fork.say(f"/dstack approve {fork.sha}", created_at=fork.fake.clock() + 1)
+    fork.reactions(comment, "confused")
+    assert "goes to main now" in fork.reply(comment)
+    approved = fork.say(f"/dstack approve {fork.sha}", created_at=fork.fake.clock() + 5)
+    fork.reactions(approved, "rocket")
+
+
+def test_aimed_elsewhere_after_its_approval_it_waits_again(fork: Talk) -> None:
+    fork.fake.push(REPO, "release", {"r": unique("1")}, author=WRITER)
+    fork.settle()
+    fork.reactions(fork.say(f"/dstack approve {fork.sha}"), "rocket")
+    fork.fake.edit_pull(REPO, fork.number, base="release")
+    fork.settle()
+    fork.reactions(fork.say("/train", created_at=fork.fake.clock() + 1), "rocket")
+    assert fork.commented() and all(run.is_held and run.base_branch == "release" for run in fork.commented())
+
+
 def test_a_forks_own_words_are_no_commands(fork: Talk) -> None:
     comment = fork.say("/mine")
     assert fork.told(comment).state == "ignored" and fork.fake.reactions(comment) == []
@@ -80,7 +112,7 @@ def test_the_beginning_of_two_commits_approves_neither(fork: Talk) -> None:
         fork.fake.force_push(copy, "main", sha)
         fork.settle()
     assert fork.pull(fork.number).head_sha == evil
-    fork.reactions(fork.say("/train"), "rocket")
+    fork.reactions(fork.say("/train", created_at=fork.fake.clock() + 1), "rocket")
     short = fork.say(f"/dstack approve {harmless[:7]}")
     fork.reactions(short, "confused")
     assert f"more than one commit begins with {evil[:7]}" in fork.reply(short)

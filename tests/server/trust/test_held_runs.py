@@ -239,7 +239,8 @@ def test_a_pull_request_that_goes_elsewhere_now_is_looked_at_again(scene: Forks)
     wait_for(lambda: all(scene.state(run)[1] is Reason.SUPERSEDED_BY for run in runs))
     scene.fake.edit_pull(REPO, number, base=branch)
     scene.settle()
-    scene.say(number, f"/dstack approve {sha}")
+    scene.fake.comment(REPO, number, WRITER, f"/dstack approve {sha}", scene.fake.clock() + 1)
+    scene.settle()
     assert [approval.base_branch for approval in scene.approvals() if approval.sha == sha] == [branch]
 
 

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from dstack.errors import Usage
 from dstack.language.flags import read_flags
-from dstack.server.decide.commands import MAX_LINE, Asked, Line, Verb, find_lines, of_known_words, read_line
+from dstack.server.decide.commands import (
+    MAX_LINE,
+    Asked,
+    Heard,
+    Line,
+    Verb,
+    find_lines,
+    is_base_as_said,
+    is_head_as_said,
+    of_known_words,
+    read_line,
+)
 
 WORDS = {"/train": ("train",), "/all": ("prepare", "train")}
 
@@ -266,3 +277,37 @@ def test_quoted_words_come_back_as_they_were(words: list[str]) -> None:
 
     (line,) = find_lines("/train " + shlex.join(words)) or (Line("/train", shlex.join(words)),)
     assert read_line(line, WORDS).flags == tuple(words)
+
+
+@pytest.mark.parametrize(
+    ("heard", "head", "said_at", "as_said"),
+    [
+        (Heard("a", 10, "main"), "a", 11, True),
+        (Heard("a", 10, "main"), "a", 10, True),  # opened in that second: there was no other head
+        (Heard("a", 10, "main"), "a", 9, False),
+        (Heard("b", 10, "main", head_moved=True), "b", 11, True),
+        (Heard("b", 10, "main", head_moved=True), "b", 10, False),  # which came first, nobody can tell
+        (Heard("b", 10, "main", head_moved=True), "b", 9, False),
+        (Heard("a", 10, "main"), "b", 11, False),  # the news of the push are under way
+    ],
+)
+def test_a_command_is_for_the_head_that_stood_when_it_was_said(
+    heard: Heard, head: str, said_at: float, as_said: bool
+) -> None:
+    assert is_head_as_said(heard, head, said_at) is as_said
+
+
+@pytest.mark.parametrize(
+    ("heard", "base", "said_at", "as_said"),
+    [
+        (Heard("a", 10, "main"), "main", 10, True),
+        (Heard("a", 10, "main", base_at=12), "main", 13, True),
+        (Heard("a", 10, "main", base_at=12), "main", 12, False),
+        (Heard("a", 10, "main", base_at=12), "main", 11, False),
+        (Heard("a", 10, "main"), "release", 11, False),
+    ],
+)
+def test_an_approval_is_for_the_branch_it_went_to_when_it_was_said(
+    heard: Heard, base: str, said_at: float, as_said: bool
+) -> None:
+    assert is_base_as_said(heard, base, said_at) is as_said

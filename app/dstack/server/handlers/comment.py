@@ -15,8 +15,10 @@ from dstack.server.decide.commands import (
     MAIN_WORD,
     MAX_COMMANDS,
     READERS_VERBS,
+    Heard,
     Line,
     find_lines,
+    is_base_as_said,
     is_head_as_said,
     of_known_words,
     read_line,
@@ -34,6 +36,7 @@ from dstack.server.report.replies import (
     NOT_ALLOWED,
     UNDER_WAY,
     Answer,
+    given_up,
     not_allowed,
     reaction_of,
     refused,
@@ -41,7 +44,7 @@ from dstack.server.report.replies import (
 )
 from dstack.server.services.record_command import finish_command, record_answer, take_command
 from dstack.server.services.record_pull import record_pull
-from dstack.server.services.settle_delivery import settle_delivery
+from dstack.server.services.settle_delivery import MAX_TRIES, settle_delivery
 from dstack.server.store.commands import command_of_comment, count_commands
 from dstack.server.store.github import pull_by_number
 from dstack.server.wiring import Wiring, place_of
@@ -65,10 +68,37 @@ def handle_comment(wiring: Wiring, delivery: Delivery, repo: Repo, event: IssueC
     if not permission.may_write and _asks_too_often(wiring, repo, event):
         _settle(wiring, delivery, DeliveryState.IGNORED, f"{event.author} asked {MOST_AN_HOUR} times within an hour")
     elif any(_may(permission, line) for line in lines[:MAX_COMMANDS]):
-        _obey(wiring, delivery, repo, event, lines, permission)
+        _obey_or_say(wiring, delivery, repo, event, lines, permission)
     else:
         _take(wiring, repo, event, NOT_ALLOWED)
         _settle(wiring, delivery, DeliveryState.IGNORED, f"{event.author} may not do this")
+
+
+def _obey_or_say(
+    wiring: Wiring,
+    delivery: Delivery,
+    repo: Repo,
+    event: IssueComment,
+    lines: Sequence[Line],
+    permission: Permission,
+) -> None:
+    """What is tried for the last time is answered before the delivery is given up: nobody is shown eyes for ever."""
+    try:
+        _obey(wiring, delivery, repo, event, lines, permission)
+    except _NOT_OURS:
+        raise
+    except Exception as error:
+        if delivery.tries + 1 >= MAX_TRIES:
+            _say_given_up(wiring, _take(wiring, repo, event, UNDER_WAY), given_up(error))
+        raise
+
+
+def _say_given_up(wiring: Wiring, command: Command, answer: Answer) -> None:
+    def unit(session: Session) -> None:
+        record_answer(session, command.id or 0, answer.as_data())
+        finish_command(session, command.id or 0, reaction_of([answer]), wiring.clock.now())
+
+    wiring.db.write(unit)
 
 
 def _obey(
@@ -143,6 +173,7 @@ def _set_scene(wiring: Wiring, delivery: Delivery, repo: Repo, event: IssueComme
     if not facts.is_open:
         return None
     pull = wiring.db.write(lambda s: record_pull(s, repo_id, facts, wiring.clock.now()))
+    heard = _heard(known, facts)
     return Scene(
         wiring=wiring,
         delivery=delivery,
@@ -150,14 +181,17 @@ def _set_scene(wiring: Wiring, delivery: Delivery, repo: Repo, event: IssueComme
         pull=pull,
         author=event.author,
         comment_id=event.comment_id,
-        is_head_as_said=pull.head_sha == facts.head_sha and _is_as_said(known, facts, event.created_at),
+        is_head_as_said=pull.head_sha == facts.head_sha and is_head_as_said(heard, facts.head_sha, event.created_at),
+        is_base_as_said=pull.base_branch == facts.base_branch
+        and is_base_as_said(heard, facts.base_branch, event.created_at),
     )
 
 
-def _is_as_said(known: PullRequest | None, facts: PullFacts, said_at: float) -> bool:
+def _heard(known: PullRequest | None, facts: PullFacts) -> Heard:
     """One never heard of has not changed since the comment where the forge says that nothing in it has."""
-    sha, since = (known.head_sha, known.head_at) if known is not None else (facts.head_sha, facts.updated_at)
-    return is_head_as_said(sha, since, facts.head_sha, said_at)
+    if known is None:
+        return Heard(facts.head_sha, facts.updated_at, facts.base_branch)
+    return Heard(known.head_sha, known.head_at, known.base_branch, known.head_moved, known.base_at)
 
 
 def _do_all(scene: Scene, command: Command, lines: Sequence[Line], permission: Permission) -> None:

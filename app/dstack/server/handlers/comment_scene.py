@@ -22,7 +22,8 @@ from dstack.wire.states import Trigger
 
 @dataclass(frozen=True)
 class Scene:
-    """`is_head_as_said`: the head is still the one that the comment was made at."""
+    """`is_head_as_said`: the head is still the one that the comment was made at; `is_base_as_said`: it goes where it
+    went then."""
 
     wiring: Wiring
     delivery: Delivery
@@ -31,6 +32,7 @@ class Scene:
     author: str
     comment_id: int
     is_head_as_said: bool
+    is_base_as_said: bool
 
     @property
     def repo_id(self) -> int:
@@ -44,6 +46,12 @@ class Scene:
         """Raises Invalid when the head moved since the comment was made."""
         if not self.is_head_as_said:
             raise Invalid(f"the head moved to {self.sha[:7]}, nothing was run", "Look at it, then comment again.")
+
+    def require_base(self) -> None:
+        """Raises Invalid when the pull request goes to another branch since the comment was made."""
+        if not self.is_base_as_said:
+            goes = f"#{self.pull.number} goes to {self.pull.base_branch} now"
+            raise Invalid(f"{goes}: nothing is approved", "Look at its runs there, then comment again.")
 
     @cached_property
     def objects(self) -> str:

@@ -206,8 +206,9 @@ def _tag(scene: Scene, asked: Asked) -> Change:
 
 
 def _approve(scene: Scene, asked: Asked) -> Change:
-    """The commit is named, so it does not matter when the comment was made."""
+    """The commit is named, so it does not matter when it became the head; the branch it goes to is not."""
     head = approved_commit(asked.sha, scene.sha)
+    scene.require_base()
     _check_names_one(scene, asked.sha)
 
     def unit(session: Session, line: str) -> Answer:
@@ -219,6 +220,7 @@ def _approve(scene: Scene, asked: Asked) -> Change:
             by=scene.author,
             gpu_seconds=asked.gpu_seconds,
             now=scene.wiring.clock.now(),
+            seen_base=scene.pull.base_branch,
         )
         return Answer(line, True, f"{head[:7]} is approved", tuple(run.name for run in runs), is_told=False)
 

@@ -45,7 +45,9 @@ class Installation(SQLModel, table=True):
 
 
 class PullRequest(SQLModel, table=True):
-    """As last heard of. `head_at` is when we first heard of `head_sha`; `head_repo` is empty when the fork is gone."""
+    """As last heard of. `head_at` is when the news of `head_sha` are of, `base_at` those of its being aimed at another
+    branch (0: it never was); times are the forge's. `head_moved`: it had another head before. `head_repo` is empty when
+    the fork is gone."""
 
     __tablename__ = "pull_requests"
     __table_args__ = (UniqueConstraint("repo_id", "number"),)
@@ -64,6 +66,8 @@ class PullRequest(SQLModel, table=True):
     is_draft: bool = False
     is_open: bool = True
     head_at: float
+    head_moved: bool = False
+    base_at: float = 0
     updated_at: float
 
 

@@ -22,9 +22,12 @@ def record_pull(session: Session, repo_id: int, facts: PullFacts, now: float) ->
             repo_id=repo_id, number=facts.number, head_sha="", base_branch=facts.base_branch, head_at=0, updated_at=0
         )
     shown = pull.head_sha, pull.base_branch, pull.is_open
+    # Times are the forge's own, as a comment's is: by our clock, which may be behind, a push would be older than it is.
     if pull.head_sha != facts.head_sha:
-        # The forge's own time of the push, so that a comment's time can be told from it; never one yet to come.
-        pull.head_sha, pull.head_at = facts.head_sha, min(now, facts.updated_at)
+        pull.head_moved = bool(pull.head_sha)
+        pull.head_sha, pull.head_at = facts.head_sha, facts.updated_at
+    if pull.base_branch != facts.base_branch:
+        pull.base_at = facts.updated_at
     for name in _KEPT:
         setattr(pull, name, getattr(facts, name))
     pull.updated_at = facts.updated_at

@@ -126,6 +126,8 @@ def upgrade() -> None:
         sa.Column("is_draft", sa.Boolean(), nullable=False),
         sa.Column("is_open", sa.Boolean(), nullable=False),
         sa.Column("head_at", sa.Float(), nullable=False),
+        sa.Column("head_moved", sa.Boolean(), nullable=False),
+        sa.Column("base_at", sa.Float(), nullable=False),
         sa.Column("updated_at", sa.Float(), nullable=False),
         sa.ForeignKeyConstraint(
             ["repo_id"],
