@@ -51,6 +51,7 @@ def polling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Polling]:
 @pytest.fixture(autouse=True)
 def healed(polling: Polling) -> Iterator[None]:
     yield
+    polling.at.app.webhook_url = ""
     polling.at.fake.webhooks.heal()
     polling.at.fake.faults.clear()
 
@@ -66,3 +67,17 @@ def test_the_trial_merge_of_a_merge_queue_is_nobody_s_push(polling: Polling) -> 
     assert polling.runs(topic) == [("train", "push"), ("check", "pull_request")]
     assert polling.runs(trial) == [("check", "push")], "the merge group's, which counts as clean"
     assert "train" in polling.at.not_needed(trial)
+
+
+def test_a_push_that_nobody_told_is_looked_at_with_the_next_one(polling: Polling) -> None:
+    train = "workflows:\n  - {name: train, provider: bash, commands: ['true'], paths: [train.py], on: push}\n"
+    fake, name = polling.at.fake, polling.repo({".dstack/workflows.yaml": train})
+    fake.webhooks.drop(1, "push")
+    fake.push(name, "main", {"train.py": "2"})
+    polling.at.app.webhook_url = f"{polling.at.api.url}/webhooks/github"
+    sha = fake.push(name, "main", {"README.md": "said"})
+    polling.at.settle()
+    assert polling.runs(sha) == [("train", "push")]
+    again = fake.push(name, "main", {"README.md": "and said again"})
+    polling.at.settle()
+    assert (polling.runs(again), list(polling.at.not_needed(again))) == ([], ["train"])
