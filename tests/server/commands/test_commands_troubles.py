@@ -12,6 +12,7 @@ from joined_github import REPO
 from served_api import unique, wait_for
 from sqlmodel import Session
 
+from dstack.server.models.delivery import DeliveryState
 from dstack.server.report.replies import Answer
 from dstack.server.services.record_command import record_answer, take_command
 from dstack.server.store.commands import command_of_comment
@@ -40,6 +41,16 @@ def test_a_permission_that_github_does_not_tell_is_none(scene: Talk) -> None:
     scene.fake.faults.error(403, f"/collaborators/{who}/permission")
     comment = scene.say("/train", who)
     assert scene.reactions(comment, "-1") == ["-1"] and scene.commented() == []
+
+
+def test_what_github_refuses_every_time_is_answered(scene: Talk) -> None:
+    scene.fake.faults.error(403, f"/pulls/{scene.number}$", count=3)
+    comment = scene.say("/train")
+    assert scene.reactions(comment, "confused") == ["eyes", "confused"]
+    said = scene.reply(comment)
+    assert "Could not be done: GitHub answered 403 to GET" in said and "Comment again once that is mended." in said
+    assert "lacks a permission" in said and scene.commented() == []
+    assert (scene.told(comment).state, scene.told(comment).tries) == (DeliveryState.FAILED, 3)
 
 
 def test_the_first_reaction_does_not_wait_for_the_rest(scene: Talk) -> None:

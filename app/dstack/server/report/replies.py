@@ -53,6 +53,13 @@ def refused(line: str, error: DstackError) -> Answer:
     return Answer(line, False, _sentences(error.message, error.hint))
 
 
+def given_up(error: Exception) -> Answer:
+    """What stands in the way of all commands of a comment was met at every try."""
+    what = error.message if isinstance(error, DstackError) else f"internal error: {type(error).__name__}"
+    hint = error.hint if isinstance(error, DstackError) else ""
+    return Answer("", False, f"Could not be done: {_sentences(what, hint, 'Comment again once that is mended.')}")
+
+
 def not_allowed(line: str) -> Answer:
     """Who may not is told by the reaction alone, and learns nothing."""
     return Answer(line, False, is_told=False, is_allowed=False)
