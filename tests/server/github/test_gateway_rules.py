@@ -147,6 +147,18 @@ def test_whose_comment_it_is(data: Any, ours: bool) -> None:
     assert reading.is_ours(data, 7, "dstack") is ours
 
 
+@pytest.mark.parametrize(
+    ("data", "is_bot"),
+    [
+        ({"user": {"type": "Bot"}, "performed_via_github_app": {"id": 8}}, True),
+        ({"user": {"type": "User"}, "performed_via_github_app": {"id": 8}}, False),
+        ({"user": {"type": "User"}}, False),
+    ],
+)
+def test_a_person_who_writes_through_an_app_is_a_person_as_in_the_event(data: Any, is_bot: bool) -> None:
+    assert reading.read_comment({"id": 1, **data}).is_bot is is_bot
+
+
 def test_nobody_is_ours_while_we_do_not_know_our_name() -> None:
     assert not reading.is_ours({"user": {"login": "[bot]"}}, 7, "")
 

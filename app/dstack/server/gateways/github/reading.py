@@ -100,7 +100,7 @@ def read_comment(data: Any) -> ForgeComment:
         author=text(data, "user", "login"),
         body=text(data, "body"),
         created_at=moment(data, "created_at"),
-        is_bot=text(data, "user", "type") == "Bot" or get(data, "performed_via_github_app") is not None,
+        is_bot=text(data, "user", "type") == "Bot",  # as its event says it: a person may write through an App
         is_edited=text(data, "updated_at") != text(data, "created_at"),
     )
 
