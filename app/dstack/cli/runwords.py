@@ -16,7 +16,6 @@ from dstack.cli import connection, quantities
 from dstack.errors import Usage
 from dstack.language.flags import add_fresh, add_var, add_variables, read_pairs, read_variables
 
-SHORT_HELP = "run a workflow, or a provider, on the working tree as it is"
 PROVIDERS = ("python", "bash")
 
 

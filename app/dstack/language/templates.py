@@ -9,7 +9,6 @@ from dataclasses import dataclass
 # What an expression may name besides the workflow's variables. `attempt` is known only when a job is accepted.
 CONTEXT_NAMES = ("run.name", "repo", "sha", "branch", "trigger", "attempt", "schedule.time")
 ATTEMPT = "attempt"
-ATTEMPT_TEMPLATE = "${{ attempt }}"
 ATTEMPT_ENV = "DSTACK_ATTEMPT"
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*(?:\.[A-Za-z_][A-Za-z0-9_-]*)*\Z")

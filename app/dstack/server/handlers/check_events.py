@@ -15,6 +15,7 @@ from dstack.server.handlers.github import settle
 from dstack.server.handlers.registry import handles_event
 from dstack.server.models import Delivery, Group, Repo
 from dstack.server.models.delivery import DeliveryState
+from dstack.server.report.check import APPROVE, OF_COMMIT, OF_RUN, TAG_LATEST
 from dstack.server.services.restart_run import restart_run
 from dstack.server.services.settle_delivery import settle_delivery
 from dstack.server.store.runs import clean_runs_at, run_by_name, runs_of_delivery
@@ -22,16 +23,13 @@ from dstack.server.transitions.deliveries import receive_delivery
 from dstack.server.transitions.tags import move_tag
 from dstack.server.wiring import Wiring, place_of
 
-RUN_PREFIX = "run:"  # of the external id that a check of one run has
-TAG_LATEST, APPROVE = "tag-latest", "approve"
-
 Act = Callable[[Session], str]
 
 
 @handles_event(CheckRunEvent)
 def handle_check_run(wiring: Wiring, delivery: Delivery, repo: Repo, event: CheckRunEvent) -> None:
     """Raises ForgeBusy and ForgeDown: whoever is not known to be allowed is not."""
-    name = event.external_id.removeprefix(RUN_PREFIX) if event.external_id.startswith(RUN_PREFIX) else ""
+    name = event.external_id.removeprefix(OF_RUN) if event.external_id.startswith(OF_RUN) else ""
     run = wiring.db.read(partial(run_by_name, name=name)) if name else None
     if run is None or run.repo_id != repo.id:
         again = event.origin.action == "rerequested"
@@ -42,8 +40,8 @@ def handle_check_run(wiring: Wiring, delivery: Delivery, repo: Repo, event: Chec
         return
     acts: dict[str, Act] = {
         "rerequested": partial(_restart, wiring, delivery, run.name),
-        TAG_LATEST: partial(_tag, wiring, delivery, run.name),
-        APPROVE: partial(_approve, wiring, delivery, run.name),
+        TAG_LATEST.identifier: partial(_tag, wiring, delivery, run.name),
+        APPROVE.identifier: partial(_approve, wiring, delivery, run.name),
     }
     action = event.identifier if event.origin.action == "requested_action" else event.origin.action
     if action not in acts:
@@ -60,7 +58,7 @@ def handle_check_suite(wiring: Wiring, delivery: Delivery, repo: Repo, event: Ch
 
 def _is_of_commit(event: CheckRunEvent) -> bool:
     """One check stands for all runs of a commit, where the server is set to that."""
-    return event.external_id.startswith("commit:")
+    return event.external_id.startswith(OF_COMMIT)
 
 
 def _act(wiring: Wiring, delivery: Delivery, repo: Repo, origin: Origin, act: Act) -> None:

@@ -32,6 +32,8 @@ _MOST_REMARKS = 50
 _FROM_WORST = ("action_required", "failure", "timed_out", "cancelled", "success")
 _SHORTENED = "\n\n(shortened; the page of the run has all of it)\n"
 
+# What an external id begins with, by what the check is about.
+OF_RUN, OF_COMMIT, OF_PROBLEMS = "run:", "commit:", "config:"
 TAG_LATEST = CheckButton("Tag latest", "Let the tag `latest` stand on this run", "tag-latest")
 APPROVE = CheckButton("Approve", "Let this commit run on our machines", "approve")
 
@@ -55,7 +57,7 @@ def check_of_run(facts: RunFacts, detail: CheckDetail, public_url: str) -> Check
     return CheckWrite(
         name=context_of(run).replace("/", " / ", 1),
         sha=run.sha,
-        external_id=f"run:{run.name}",
+        external_id=f"{OF_RUN}{run.name}",
         url=run_url(public_url, run),
         status=status,
         title=title[:_TITLE],
@@ -211,7 +213,7 @@ def check_of_commit(commit: CommitFacts, details: Mapping[str, CheckDetail], pub
     return CheckWrite(
         name="dstack",
         sha=commit.sha,
-        external_id=f"commit:{commit.sha}",
+        external_id=f"{OF_COMMIT}{commit.sha}",
         url=f"{public_url}/runs?sha={commit.sha}",
         status="completed" if conclusion else "in_progress" if began else "queued",
         title=_how_many(checks),
@@ -244,7 +246,7 @@ def check_of_problems(sha: str, why: str, public_url: str) -> CheckWrite:
     return CheckWrite(
         name="dstack / config",
         sha=sha,
-        external_id=f"config:{sha}",
+        external_id=f"{OF_PROBLEMS}{sha}",
         url=public_url,
         status="completed",
         title=status_words.one_line(text, _TITLE),

@@ -41,15 +41,7 @@ def approve_pull(
     if seen_base is not None and seen_base != pull.base_branch:
         raise Conflict(f"#{number} goes to {pull.base_branch} now, not to {seen_base}", "Look at its new runs first.")
     head = approved_commit(sha, pull.head_sha)
-    approval = approval_of(session, repo.id or 0, number, head)
-    if approval is None:
-        approval = Approval(
-            repo_id=repo.id or 0, number=number, sha=head, base_branch="", approved_by=by, created_at=now
-        )
-    approval.base_branch, approval.approved_by = pull.base_branch, by
-    approval.gpu_seconds, approval.created_at = gpu_seconds, now
-    session.add(approval)
-    session.flush()
+    _record(session, pull, head, by, gpu_seconds, now)
     runs = [
         run
         for run in runs_under(session, repo.id or 0, number, head)
@@ -64,6 +56,19 @@ def approve_pull(
         release_or_wait(session, run, now)
         mark_run_outdated(session, run, now)
     return runs
+
+
+def _record(session: Session, pull: PullRequest, head: str, by: str, gpu_seconds: float | None, now: float) -> None:
+    """The one approval that a commit of a pull request has."""
+    approval = approval_of(session, pull.repo_id, pull.number, head)
+    if approval is None:
+        approval = Approval(
+            repo_id=pull.repo_id, number=pull.number, sha=head, base_branch="", approved_by=by, created_at=now
+        )
+    approval.base_branch, approval.approved_by = pull.base_branch, by
+    approval.gpu_seconds, approval.created_at = gpu_seconds, now
+    session.add(approval)
+    session.flush()
 
 
 def approve_run(session: Session, run: Run, *, by: str, gpu_seconds: float | None, now: float) -> Sequence[Run]:

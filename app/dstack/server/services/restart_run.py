@@ -18,8 +18,24 @@ from dstack.wire.states import JobState, Reason
 
 def restart_run(session: Session, old: Run, *, by: str, clock: Clock) -> Run:
     """The same commit, variables, jobs and inputs, as recorded; it too waits its turn in its concurrency group, and for
-    an approval where its commit has none in force any more. Raises
-    Conflict while the old run goes on, and when the inputs it needs were never found or have nothing to give."""
+    an approval where its commit has none in force any more.
+
+    Raises Conflict while the old run goes on, and when the inputs it needs were never found or have nothing to give.
+    """
+    _check_can(session, old)
+    now = clock.now()
+    run = _same_run(session, old, by, clock, now)
+    take_approval(session, run, now)
+    session.flush()
+    for row in inputs_of_run(session, old.id or 0):
+        session.add(RunInput(**{**row.model_dump(), "run_id": run.id}))
+    _copy_jobs(session, old, run)
+    session.flush()
+    release_or_wait(session, run, now)
+    return run
+
+
+def _check_can(session: Session, old: Run) -> None:
     if not old.state.is_final:
         raise Conflict(f"{old.name} has not ended ({old.state.value})", f"`dstack stop {old.name}` first.")
     if old.reason is Reason.NO_SUCH_TAG:
@@ -33,7 +49,10 @@ def restart_run(session: Session, old: Run, *, by: str, clock: Clock) -> Run:
                 f"{old.name} needs {source.workflow} ({source.name}), which is {source.state.value}",
                 f"Start the workflow anew: `dstack run {old.workflow}`.",
             )
-    now = clock.now()
+
+
+def _same_run(session: Session, old: Run, by: str, clock: Clock, now: float) -> Run:
+    """In a group of its own, without its jobs."""
     group = Group(
         name=_free_name(clock, lambda name: group_by_name(session, name)), repo_id=old.repo_id, created_at=now
     )
@@ -46,7 +65,7 @@ def restart_run(session: Session, old: Run, *, by: str, clock: Clock) -> Run:
             "base_branch", "needs_approval", "work_key", "gate", "notify", "scheduled_at",
         }
     )  # fmt: skip
-    run = Run(
+    return Run(
         **fields,
         name=_free_name(clock, lambda name: run_by_name(session, name)),
         group_id=group.id or 0,
@@ -54,10 +73,9 @@ def restart_run(session: Session, old: Run, *, by: str, clock: Clock) -> Run:
         restarted_from=old.name,
         created_at=now,
     )
-    take_approval(session, run, now)
-    session.flush()
-    for row in inputs_of_run(session, old.id or 0):
-        session.add(RunInput(**{**row.model_dump(), "run_id": run.id}))
+
+
+def _copy_jobs(session: Session, old: Run, run: Run) -> None:
     jobs = [job for job in jobs_of_run(session, old.id or 0) if not _was_made_by_provider(session, old, job)]
     for job in jobs:
         session.add(
@@ -71,9 +89,6 @@ def restart_run(session: Session, old: Run, *, by: str, clock: Clock) -> Run:
                 checkout_sha=job.checkout_sha,
             )
         )
-    session.flush()
-    release_or_wait(session, run, now)
-    return run
 
 
 def _was_made_by_provider(session: Session, run: Run, job: JobRow) -> bool:

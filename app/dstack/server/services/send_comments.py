@@ -46,8 +46,8 @@ class _Loaded:
 
 
 def send(wiring: Wiring, mark: OutboxMark) -> Generator[Write, None, float | None]:
-    """See `outbox_sending`. A change of state is told at once, progress by the schedule of `decide.pacing`; answers when
-    to look again."""
+    """See `outbox_sending`. A change of state is told at once, progress by the schedule of `decide.pacing`; answers
+    when to look again."""
     now = wiring.clock.now()
     loaded = wiring.db.read(lambda session: _load(session, mark, wiring.settings.public_url, now))
     if loaded is None:

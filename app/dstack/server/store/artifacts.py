@@ -15,10 +15,6 @@ def artifact_by_id(session: Session, artifact_id: int) -> Artifact | None:
     return session.get(Artifact, artifact_id)
 
 
-def artifacts_of_attempt(session: Session, attempt_id: str) -> Sequence[Artifact]:
-    return session.exec(select(Artifact).where(Artifact.attempt_id == attempt_id).order_by(col(Artifact.path))).all()
-
-
 def artifact_of_attempt(session: Session, attempt_id: str, path: str) -> Artifact | None:
     return session.exec(select(Artifact).where(Artifact.attempt_id == attempt_id, Artifact.path == path)).first()
 

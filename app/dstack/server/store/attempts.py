@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from sqlmodel import Session, col, select
 
-from dstack.server.models import Attempt, JobRow, Offer, Run
+from dstack.server.models import Attempt, JobRow, Offer
 from dstack.wire.states import AttemptState
 
 _LIVE = (AttemptState.PREPARING, AttemptState.RUNNING, AttemptState.SAVING)
@@ -52,20 +52,6 @@ def stops_wanted(session: Session, runner_id: int) -> Sequence[tuple[Attempt, Jo
             col(JobRow.stop_reason).is_not(None),
         )
     ).all()
-
-
-def runner_reads_repo(session: Session, runner_id: int, repo_id: int) -> bool:
-    """A live attempt of this runner belongs to this repo."""
-    return (
-        session.exec(
-            select(Attempt.id)
-            .join(JobRow, col(JobRow.id) == Attempt.job_id)
-            .join(Run, col(Run.id) == JobRow.run_id)
-            .where(Attempt.runner_id == runner_id, col(Attempt.state).in_(_LIVE), Run.repo_id == repo_id)
-            .limit(1)
-        ).first()
-        is not None
-    )
 
 
 def offer_by_id(session: Session, offer_id: str) -> Offer | None:

@@ -1,4 +1,4 @@
-"""Reads GitHub's JSON into the dataclasses of `gateways.forge_facts`: only what we use, and tolerant of all else. Pure."""
+"""Reads GitHub's JSON into `gateways.forge_facts`: only what we use, and tolerant of all else. Pure."""
 
 from __future__ import annotations
 
