@@ -55,6 +55,15 @@ def test_a_run_against_its_base() -> None:
     assert "<details><summary>Report of train</summary>\n\n# Result\n\nAll well.\n\n</details>" in text
 
 
+def test_what_is_true_of_several_runs_is_said_once() -> None:
+    gate = "- **train**: gate passed: accuracy 0.934 >= base 0.922 - 0.01"
+    text = render_comment(
+        picture(TRAIN, replace(TRAIN, name="warm-hawk-4"), replace(TRAIN, name="odd-newt-5", note="x"))
+    )
+    assert [line for line in text.splitlines() if "gate passed" in line] == [gate, gate.replace("**:", "** (x):", 1)]
+    assert sum(line.startswith("| **train**") for line in text.splitlines()) == 3
+
+
 def test_two_runs_of_a_workflow_are_told_apart_wherever_they_stand() -> None:
     tried = replace(TRAIN, name="warm-hawk-4", note="comment lr=9")
     text = render_comment(picture(TRAIN, tried))
