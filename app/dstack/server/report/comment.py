@@ -215,7 +215,7 @@ def _against(line: RunLine) -> str:
 
 
 def _remarks(picture: PullPicture) -> list[str]:
-    """Why each run stands as it does, where the table does not say it all; what is true of several runs is said once."""
+    """Why each run stands as it does, where the table does not say it all; what holds for several is said once."""
     said = list(dict.fromkeys(f"{_title(line)}: {words}" for line in picture.lines if (words := _remark(line))))
     if any(line.held for line in picture.lines):
         command = f"/dstack approve {picture.head_sha[:7]}"
