@@ -67,30 +67,38 @@ def workflow_of(values: Mapping[str, Any], variables: dict[str, str], node: Tabl
     """The workflow of an entry's values."""
     get = values.get
     return Workflow(
+        **as_said(values),
         name=values["name"],
-        provider=values["provider"],
-        help=get("help", ""),
-        options=get("options", {}),
         variables=variables,
-        depends_on=get("depends-on", ()),
-        artifacts=get("artifacts", ()),
-        metrics=get("metrics"),
-        report=get("report"),
-        gate=get("gate"),
         resources=get("resources", {}),
         env=get("env", {}),
-        secrets=get("secrets", ()),
-        cache=get("cache", ()),
-        paths=get("paths", ()),
-        tag=get("tag"),
         timeout=get("timeout"),
         stop_grace=get("stop-grace"),
-        retry=get("retry", Retry()),
         triggers=get("on", ON_EVERY_PUSH),
-        concurrency=get("concurrency"),
         notify=get("notify"),
         node=node,
     )
+
+
+def as_said(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Attribute -> value of what a run takes over as its workflow says it; a key that is absent has its default."""
+    get = values.get
+    return {
+        "provider": values["provider"],
+        "help": get("help", ""),
+        "options": get("options", {}),
+        "depends_on": get("depends-on", ()),
+        "artifacts": get("artifacts", ()),
+        "metrics": get("metrics"),
+        "report": get("report"),
+        "gate": get("gate"),
+        "secrets": get("secrets", ()),
+        "cache": get("cache", ()),
+        "paths": get("paths", ()),
+        "tag": get("tag"),
+        "retry": get("retry", Retry()),
+        "concurrency": get("concurrency"),
+    }
 
 
 def _read_free(node: Table, reading: Reading, path: str) -> dict[str, Any] | None:

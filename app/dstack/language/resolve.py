@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dstack.language.entries import read_entry
+from dstack.language.entries import as_said, read_entry
 from dstack.language.problems import Problem, listing, nearest, refuse
 from dstack.language.reading import Reading
 from dstack.language.shapes import MAX_TEXT
@@ -112,27 +112,14 @@ def _resolved(
     get = values.get
     env = {env_name(name): value for name, value in variables.items()}
     return Resolved(
+        **as_said(values),
         workflow=workflow.name,
-        provider=values["provider"],
-        help=get("help", ""),
-        options=get("options", {}),
         variables=variables,
-        depends_on=get("depends-on", ()),
-        artifacts=get("artifacts", ()),
-        metrics=get("metrics"),
-        report=get("report"),
-        gate=get("gate"),
         resources=resources_of(get("resources", {})),
         env={**env, **get("env", {}), **shell_env},
-        secrets=get("secrets", ()),
-        cache=get("cache", ()),
-        paths=get("paths", ()),
-        tag=get("tag"),
         timeout_s=get("timeout"),
         stop_grace_s=get("stop-grace", DEFAULT_STOP_GRACE_S),
-        retry=get("retry", Retry()),
         triggers=workflow.triggers,
-        concurrency=get("concurrency"),
     )
 
 

@@ -10,8 +10,9 @@ from dstack.server.models import Run
 from dstack.server.report.budget import cut_start
 from dstack.server.report.ends import is_failure
 from dstack.server.report.markdown import code, fenced, plain
+from dstack.server.report.status_words import run_duration
 from dstack.server.report.templates import fill
-from dstack.server.report.words import VERDICTS, duration, why
+from dstack.server.report.words import VERDICTS, why
 from dstack.wire.states import JobState, Verdict
 
 LOG_BYTES = 8_000
@@ -39,7 +40,7 @@ def issue_of(workflow: str, branch: str, ends: Sequence[Run], url: str, log: str
         count=len(failures),
         good=_first([run for run in ends if not is_failure(run)], url),
         failed=_first([run for run in ends if is_failure(run)], url),
-        took=duration(newest.finished_at - newest.started_at) if newest.started_at and newest.finished_at else "",
+        took=run_duration(newest),
         subject=plain(newest.subject),
         reason=_reason(newest),
         log=fenced(cut_start(log, LOG_BYTES)) if log.strip() else "",

@@ -8,7 +8,8 @@ from typing import Any, Final
 from dstack.server.models import Run
 from dstack.server.report.ends import FAILED, RECOVERED, SUCCEEDED
 from dstack.server.report.markdown import readable
-from dstack.server.report.words import VERDICTS, change, duration, number, why
+from dstack.server.report.status_words import headline, run_duration
+from dstack.server.report.words import VERDICTS, why
 from dstack.wire.api import RunView
 from dstack.wire.codec import to_dict
 
@@ -36,18 +37,11 @@ def json_message(view: RunView, end: str, url: str) -> dict[str, Any]:
 
 
 def _outcome(run: Run, base: Run | None) -> str:
-    parts = []
-    if run.started_at and run.finished_at:
-        parts.append(duration(run.finished_at - run.started_at))
-    value = run.metrics.get(run.headline or "")
-    if run.headline and value is not None:
-        moved = change(value, base.metrics.get(run.headline) if base else None, run.better)
-        parts.append(f"{run.headline} {number(value)}" + (f" ({moved.text})" if moved else ""))
+    parts = [run_duration(run), headline(run, run.metrics, base.metrics if base is not None else {})]
     if run.verdict is not None:
         parts.append(VERDICTS[run.verdict] + (f": {run.verdict_why}" if run.verdict_why else ""))
-    if reason := why(run.reason, run.message):
-        parts.append(reason)
-    return " · ".join(parts)
+    parts.append(why(run.reason, run.message))
+    return " · ".join(part for part in parts if part)
 
 
 def _commit(run: Run) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 from dstack.server.models import NotNeeded, PullRequest, Run
 from dstack.server.report.chart import Point
 from dstack.server.report.comment import PullPicture, RunLine
+from dstack.server.report.status_words import clock
 from dstack.wire.states import JobState, Verdict
 
 MOST_OLDER = 40
@@ -72,7 +72,7 @@ def _line(run: Run, facts: Beside, usual: Mapping[str, str], url: str) -> RunLin
         needs=tuple(facts.needs.get(run_id, ())),
         note="" if run.is_clean else _what_differs(run, usual),
         seconds=run.finished_at - run.started_at if run.finished_at and run.started_at else None,
-        since=f"{datetime.fromtimestamp(run.started_at, UTC):%H:%M} UTC" if run.started_at else "",
+        since=clock(run.started_at) if run.started_at else "",
         headline=run.headline or "",
         value=_headline(run, points),
         base=base.name if base else "",
