@@ -22,6 +22,7 @@ from dstack.server.services import (
     send_statuses,
 )
 from dstack.server.store import reports
+from dstack.server.store.greens import commits_wrongly_green
 from dstack.server.store.outbox import (
     CHECK,
     COMMENT,
@@ -37,7 +38,8 @@ from dstack.server.store.outbox import (
 )
 from dstack.server.wiring import Wiring
 
-# What people wait for comes first; statuses of commits where something ended go before the others.
+# What people wait for comes first. Of statuses those go first that take a green back, then those of commits where
+# something ended.
 SENDERS: dict[str, Sender] = {
     REACTION: send_reactions.send,
     REPLY: send_replies.send,
@@ -97,8 +99,9 @@ class Lane:
             return None
         kind, target = foremost[0]
         if kind == STATUS:
-            ended = reports.commits_with_an_end(session, {t.partition(":")[2] for _, t in foremost})
-            target = next((t for _, t in foremost if t.partition(":")[2] in ended), target)
+            shas = {t.partition(":")[2] for _, t in foremost}
+            first_of_all = commits_wrongly_green(session, shas) or reports.commits_with_an_end(session, shas)
+            target = next((t for _, t in foremost if t.partition(":")[2] in first_of_all), target)
         return mark_by_target(session, kind, target)
 
     def _advance(self, sending: Sending) -> None:

@@ -63,6 +63,25 @@ def test_what_people_wait_for_comes_first_then_ends(scene: Scene) -> None:
     assert [target for kind, target in recorder.order if kind == STATUS] == [f"1:{scene.sha}", f"1:{other}"]
 
 
+def test_a_green_that_is_none_any_more_goes_before_all_other_statuses(scene: Scene) -> None:
+    """A draft that is ready now, a result that is tried again: until it is told, somebody may merge by it."""
+    done = scene.run("train")
+    scene.begin(done)
+    scene.end(done)
+    scene.idle()
+    assert scene.statuses()["dstack/train"][0] == "success"
+    recorder = Recorder(scene)
+    scene.use(recorder.senders(STATUS))
+    running, ended = (scene.github.commit(REPO, "main", {"a": text}, text) for text in "12")
+    scene.run("train", running)
+    other = scene.run("train", ended)
+    scene.begin(other)
+    scene.end(other)
+    scene.run("train")  # once more where it was green
+    scene.idle()
+    assert [target for _, target, _ in recorder.seen] == [f"1:{sha}" for sha in (scene.sha, ended, running)]
+
+
 def test_writes_are_a_second_apart_and_a_reaction_need_not_queue(scene: Scene) -> None:
     recorder = Recorder(scene, writes=3)
     scene.use(recorder.senders(REACTION, CHECK))
