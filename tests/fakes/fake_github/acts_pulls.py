@@ -115,6 +115,7 @@ class PullActs(RepoActs):
             at = created_at if created_at is not None else self.clock()
             comment = Comment(self.new_id(), repo, repo.issues[number].number, self.account(author), body, at, at)
             repo.comments[comment.id] = comment
+            repo.issues[number].updated_at = max(repo.issues[number].updated_at, at)
             events.issue_comment(self, comment, "created", comment.author)
             return comment.id
 

@@ -67,7 +67,7 @@ def suite_of(world: World, repo: Repo, sha: str, app: App, branch: str | None = 
 
 
 def pull_request(world: World, repo: Repo, issue: Issue, action: str, who: Account, **more: object) -> None:
-    issue.updated_at = world.clock()
+    issue.updated_at = max(issue.updated_at, world.clock())
     numbers = pull_numbers(repo, issue)
     told = shapes_work.pull(world.at, repo, issue, numbers)
     world.announce(repo, "pull_request", {"action": action, "number": issue.number, "pull_request": told, **more}, who)

@@ -49,6 +49,7 @@ def create_comment(op: Op) -> Answer:
     now = op.world.clock()
     comment = Comment(op.world.new_id(), op.repo, issue.number, op.caller.who, body, now, now, op.caller.through)
     op.repo.comments[comment.id] = comment
+    issue.updated_at = max(issue.updated_at, now)
     events.issue_comment(op.world, comment, "created", op.caller.who)
     return Answer(201, shapes_work.comment(op.at, comment))
 

@@ -100,7 +100,12 @@ def test_what_github_never_sent_is_found_by_heads_pulls_and_comments(scene: Join
     look(scene)
     assert runs_of(scene) == {("train", main, "push"), ("train", topic, "push"), ("check", topic, "pull_request")}
     now = scene.api.clock.now()
+    topic = scene.fake.push(REPO, "topic", {"b.txt": "2"})
+    scene.fake.repo(REPO).pushed_at = now - 10
     comment = scene.fake.comment(REPO, number, "ada", "/asked", created_at=now)
+    scene.fake.comment(
+        REPO, number, "grace", "nice", created_at=now + 1
+    )  # makes the pull request younger, not its head
     edited = scene.fake.comment(REPO, number, "ada", "hello", created_at=now)
     scene.fake.edit_comment(edited, "/asked", "mallory")
     look(scene)

@@ -159,6 +159,7 @@ def _pull_request(origin: Origin, fields: Fields) -> Event:
         is_draft=pull.flag("draft"),
         is_open=pull.text("state", "open") == "open",
         updated_at=pull.moment("updated_at"),
+        pushed_at=head_repo.moment("pushed_at") if head_repo is not None and head_repo.has("pushed_at") else 0,
     )
     return PullRequestEvent(origin, facts, base_before.text("from", "") if base_before is not None else "")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlmodel import Session
 
+from dstack.server.decide.head_time import head_since
 from dstack.server.gateways.forge_facts import PullFacts
 from dstack.server.models import PullRequest
 from dstack.server.store.github import pull_by_number
@@ -25,7 +26,7 @@ def record_pull(session: Session, repo_id: int, facts: PullFacts, now: float) ->
     # Times are the forge's own, as a comment's is: by our clock, which may be behind, a push would be older than it is.
     if pull.head_sha != facts.head_sha:
         pull.head_moved = bool(pull.head_sha)
-        pull.head_sha, pull.head_at = facts.head_sha, facts.updated_at
+        pull.head_sha, pull.head_at = facts.head_sha, head_since(facts, pull.updated_at)
     if pull.base_branch != facts.base_branch:
         pull.base_at = facts.updated_at
     for name in _KEPT:

@@ -89,6 +89,7 @@ def read_pull(data: Any) -> PullFacts:
         is_draft=get(data, "draft") is True,
         is_open=text(data, "state") == "open",
         updated_at=moment(data, "updated_at"),
+        pushed_at=moment(data, "head", "repo", "pushed_at"),
     )
 
 
