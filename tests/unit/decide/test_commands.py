@@ -10,18 +10,9 @@ from hypothesis import strategies as st
 
 from dstack.errors import Usage
 from dstack.language.flags import read_flags
-from dstack.server.decide.commands import (
-    MAX_LINE,
-    Asked,
-    Heard,
-    Line,
-    Verb,
-    find_lines,
-    is_base_as_said,
-    is_head_as_said,
-    of_known_words,
-    read_line,
-)
+from dstack.server.decide.as_said import Heard, is_base_as_said, is_head_as_said
+from dstack.server.decide.command_lines import Line, find_lines, of_known_words
+from dstack.server.decide.commands import MAX_LINE, Asked, Verb, read_line
 
 WORDS = {"/train": ("train",), "/all": ("prepare", "train")}
 

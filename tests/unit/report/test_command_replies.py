@@ -11,7 +11,8 @@ from markdown_it import MarkdownIt
 
 from dstack.errors import ConfigProblems, Usage
 from dstack.language import read_project
-from dstack.server.decide.commands import USAGE, find_lines
+from dstack.server.decide.command_lines import find_lines
+from dstack.server.decide.commands import USAGE
 from dstack.server.models import Run
 from dstack.server.report.replies import (
     Answer,

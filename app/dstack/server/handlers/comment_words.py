@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from dstack.errors import DstackError, ForgeBusy, ForgeDown, Unavailable
 from dstack.language import FILES, Project, read_project
-from dstack.server.decide.commands import MAIN_WORD, Line
+from dstack.server.decide.command_lines import MAIN_WORD, Line
 from dstack.server.forge_events import IssueComment
 from dstack.server.gateways.snapshots import read_files
 from dstack.server.models import PullRequest, Repo
