@@ -9,8 +9,8 @@ from dstack.language.workflow import PULL_REQUEST_TYPES, Triggers, Workflow
 
 
 def doubts_of_triggers(workflow: Workflow) -> Iterator[tuple[str, str, str]]:
-    """(key, doubt, suggestion) of its triggers; the key stands below the workflow's name. `on: []` is left alone: it can
-    hardly be meant otherwise."""
+    """(key, doubt, suggestion) of its triggers; the key stands below the workflow's name. `on: []` is left alone: it
+    can hardly be meant otherwise."""
     on = next((value for key, value in workflow.node.pairs if key.text == "on"), None) if workflow.node else None
     if isinstance(on, Table) and workflow.triggers == Triggers():
         yield "on", "it starts nothing by itself", "write `on: manual` if that is meant"

@@ -91,8 +91,8 @@ class ForgeRepo:
 
 @dataclass(frozen=True, slots=True)
 class PullFacts:
-    """A pull request now. `head_repo` is empty when the fork was deleted. Times are seconds since the epoch; `pushed_at`
-    is of the last push to `head_repo`, whatever its branch, 0 where the forge does not say."""
+    """A pull request now. `head_repo` is empty when the fork was deleted. Times are seconds since the epoch;
+    `pushed_at` is of the last push to `head_repo`, whatever its branch, 0 where the forge does not say."""
 
     number: int
     title: str
