@@ -38,7 +38,7 @@ class Joined:
     def settle(self, timeout_s: float = 20.0) -> None:
         """Until every webhook has been answered and every delivery handled."""
         self.fake.flush(timeout_s)
-        waiting = select(Delivery).where(Delivery.state == DeliveryState.RECEIVED)
+        waiting = select(Delivery.id).where(Delivery.state == DeliveryState.RECEIVED).limit(1)
         wait_for(lambda: not self.api.wiring.db.read(lambda s: s.exec(waiting).first()), timeout_s)
 
     def deliveries(self, event: str = "") -> Sequence[Delivery]:

@@ -18,7 +18,7 @@ from dstack.server.web.access import Audience
 from dstack.server.web.operation import Operation
 from dstack.wire.runner import LEASE_HEADER
 
-EXAMPLES = int(os.environ.get("DSTACK_FUZZ_EXAMPLES", "28"))
+EXAMPLES = int(os.environ.get("DSTACK_FUZZ_EXAMPLES", "20"))
 CHECKS = (not_a_server_error, response_schema_conformance, content_type_conformance)
 
 
