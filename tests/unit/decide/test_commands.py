@@ -237,16 +237,16 @@ HUGE = {
 
 @pytest.mark.parametrize("text", HUGE.values(), ids=list(HUGE))
 def test_64_kilobytes_are_read_within_50_ms(text: str) -> None:
-    """The best of three: the machine may be busy."""
+    """Of its own time on a processor, the best of three: the machine may be busy."""
 
     def once() -> float:
-        began = time.perf_counter()
+        began = time.thread_time()
         for line in of_known_words(find_lines(text), WORDS)[:5]:
             try:
                 read_line(line, WORDS)
             except Usage:
                 continue
-        return time.perf_counter() - began
+        return time.thread_time() - began
 
     assert min(once() for _ in range(3)) < 0.05
 
