@@ -14,6 +14,7 @@ from dstack.errors import DstackError, ForgeBusy, ForgeDown, ForgeRefused, Unava
 from dstack.server.decide.as_said import Heard, is_base_as_said, is_head_as_said
 from dstack.server.decide.command_lines import MAIN_WORD, Line, find_lines, of_known_words
 from dstack.server.decide.commands import MAX_COMMANDS, READERS_VERBS, read_line, verb_of
+from dstack.server.decide.head_time import head_since
 from dstack.server.forge_events import IssueComment
 from dstack.server.gateways.forge_facts import Permission, PullFacts
 from dstack.server.handlers.comment_scene import Scene
@@ -180,7 +181,7 @@ def _set_scene(wiring: Wiring, delivery: Delivery, repo: Repo, event: IssueComme
 def _heard(known: PullRequest | None, facts: PullFacts) -> Heard:
     """One never heard of has not changed since the comment where the forge says that nothing in it has."""
     if known is None:
-        return Heard(facts.head_sha, facts.updated_at, facts.base_branch)
+        return Heard(facts.head_sha, head_since(facts, 0), facts.base_branch)
     return Heard(known.head_sha, known.head_at, known.base_branch, known.head_moved, known.base_at)
 
 
