@@ -13,6 +13,7 @@ from dstack.server.gateways.forks import forks_of
 from dstack.server.gateways.kept import drop_commits, keep_present
 from dstack.server.models import Attempt, Run
 from dstack.server.store.attempts import attempts_of_jobs
+from dstack.server.store.forge_retention import forget_commits, forget_pulls
 from dstack.server.store.jobs import jobs_of_runs
 from dstack.server.store.repos import list_repos
 from dstack.server.store.retention import (
@@ -27,15 +28,18 @@ from dstack.server.wiring import Wiring
 from dstack.wire.api import PruneRequest, PruneView
 from dstack.wire.manifest import decode_manifest
 
+_TOLD_AGAIN_S = 8 * 86400.0  # an Enterprise server of GitHub can send an event again for 7 days
 _WAITED_FOR_S = 3600.0  # somebody may still want to hear what became of a delivery this young
 _FRESH_S = 24 * 3600  # a blob this young may belong to an artifact still being saved
 
 SLICE = 500  # runs deleted in one unit: what else wants to write waits no longer than for that
+FORGOTTEN = 100  # pull requests or commits without a run, in one unit
 MAX_DAYS = 36500
 
 
 def prune(wiring: Wiring, request: PruneRequest) -> PruneView:
-    """Tagged runs, runs that others were given artifacts from, and unfinished ones are kept whatever their age.
+    """Tagged runs, runs that others were given artifacts from, and unfinished ones are kept whatever their age; what a
+    forge told us at least for as long as it may tell the same again.
 
     Raises Invalid for an age that cannot be.
     """
@@ -50,7 +54,11 @@ def prune(wiring: Wiring, request: PruneRequest) -> PruneView:
         # after both. And rows first: a crash now leaves blobs that the next pruning finds, never a row without its
         # bytes. (Their ids are not told to the next slice: a run made meanwhile may have got one of them.)
         going = _all_slices(lambda below, gone: wiring.db.write(lambda s: _delete(s, before, below)))
-        wiring.db.write(lambda s: delete_deliveries(s, min(before, now - _WAITED_FOR_S)))
+        told_before = min(before, now - _TOLD_AGAIN_S)
+        wiring.db.write(lambda s: delete_deliveries(s, min(before, now - _WAITED_FOR_S), told_before))
+        for forget in (forget_pulls, forget_commits):
+            while wiring.db.write(partial(forget, before=told_before, limit=FORGOTTEN)) == FORGOTTEN:
+                pass
     gone = going.run_ids if request.dry_run else set[int]()
     kept = _blobs_of(wiring, wiring.db.read(lambda s: digests_kept(s, gone)))
     blobs, freed = _prune_blobs(wiring, kept, now, dry_run=request.dry_run)

@@ -117,15 +117,19 @@ def forget_reports(session: Session, run_ids: Collection[int]) -> None:
         col(Run.sha).in_({sha for _, sha in commits}), col(Run.id).not_in(run_ids)
     )
     for repo_id, sha in set(commits) - set(session.exec(left).all()):
-        target = col(ForgeReport.target)
-        session.exec(
-            delete(ForgeReport).where(
-                col(ForgeReport.repo_id) == repo_id,
-                col(ForgeReport.kind) == STATUS,
-                target >= f"{sha}:",
-                target < f"{sha};",
-            )
+        forget_statuses(session, repo_id, sha)
+
+
+def forget_statuses(session: Session, repo_id: int, sha: str) -> None:
+    """Nothing is told of this commit any more: its statuses, and what was wrong with them, are forgotten."""
+    target = col(ForgeReport.target)
+    session.exec(
+        delete(ForgeReport).where(
+            col(ForgeReport.repo_id) == repo_id,
+            col(ForgeReport.kind) == STATUS,
+            (target == sha) | ((target >= f"{sha}:") & (target < f"{sha};")),
         )
+    )
 
 
 def split_target(mark: OutboxMark) -> tuple[int, str]:

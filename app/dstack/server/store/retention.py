@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
-from sqlmodel import Session, col, delete, select
+from sqlmodel import Session, case, col, delete, select
 
 from dstack.server.models import (
     Artifact,
@@ -22,6 +22,7 @@ from dstack.server.models import (
     Upload,
 )
 from dstack.server.models.delivery import DeliveryState
+from dstack.server.models.repo import GITHUB
 from dstack.server.store.reports import forget_reports
 from dstack.wire.states import FINAL_STATES
 
@@ -87,13 +88,14 @@ def delete_runs(session: Session, run_ids: Sequence[int]) -> None:
     session.exec(delete(Group).where(col(Group.id).in_(groups), col(Group.id).not_in(left)))
 
 
-def delete_deliveries(session: Session, before: float) -> None:
-    """What was handled before `before` and made nothing that is left."""
+def delete_deliveries(session: Session, before: float, told_before: float) -> None:
+    """What was handled before `before` and made nothing that is left; what a forge told us only from before
+    `told_before`, for it may tell the same again."""
     made = select(Group.delivery_id).where(col(Group.delivery_id).is_not(None))
     session.exec(
         delete(Delivery).where(
             col(Delivery.state) != DeliveryState.RECEIVED,
-            col(Delivery.processed_at) < before,
+            col(Delivery.processed_at) < case((col(Delivery.kind) == GITHUB, told_before), else_=before),
             col(Delivery.id).not_in(made),
         )
     )
