@@ -102,6 +102,7 @@ class GroupPlan:
     needs_approval: bool = False
     scheduled_at: float | None = None
     fresh: bool = False  # do the work again, even where an equal run has done it
+    is_late: bool = False  # its line of work has another head by now: these runs take nobody's place
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +131,7 @@ class Occasion:
     needs_approval: bool = False
     scheduled_at: float | None = None
     fresh: bool = False
+    is_late: bool = False
 
 
 def plan_runs(

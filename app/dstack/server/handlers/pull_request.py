@@ -32,7 +32,7 @@ from dstack.server.services.mirror_commit import mirror_commit
 from dstack.server.services.note_not_needed import forget_not_needed, note_not_needed, note_problem
 from dstack.server.services.record_pull import record_pull
 from dstack.server.services.settle_delivery import settle_delivery
-from dstack.server.services.supersede_pull import let_run_again, running_workflows, stop_closed, supersede_pull
+from dstack.server.services.supersede_pull import let_head_run_again, running_workflows, stop_closed, supersede_pull
 from dstack.server.store.github import approval_of, pull_by_number
 from dstack.server.wiring import Wiring, place_of
 from dstack.wire.states import Trigger
@@ -89,20 +89,22 @@ def start_pull(wiring: Wiring, delivery: Delivery, repo: Repo, facts: PullFacts,
         why = f"{facts.head_sha[:7]} is gone, the head is {pull.head_sha[:7]}: {error.message}"
         settle(wiring, delivery, DeliveryState.IGNORED, why, repo)
         return
-    if action == "reopened":
-        wiring.db.write(lambda s: let_run_again(s, pull))
     judged = _Judged()
 
     def plans() -> list[GroupPlan]:
         nonlocal judged
-        judged = _judge(wiring, delivery, repo, facts, objects, action)
+        judged = _judge(wiring, delivery, repo, pull, facts, objects, action)
         return [judged.group] if judged.group is not None else []
+
+    def let_again(session: Session) -> None:
+        if _is_present(pull, facts):
+            let_head_run_again(session, pull)
 
     def settle_all(session: Session, runs: list[Run]) -> None:
         now, repo_id = wiring.clock.now(), repo.id or 0
         current = pull_by_number(session, repo_id, facts.number)
         assert current is not None
-        supersede_pull(session, current, runs, now)
+        supersede_pull(session, current, now)
         if judged.problem:
             note_problem(session, repo_id, facts.head_sha, judged.problem, now)
         note_not_needed(session, repo_id, facts.head_sha, judged.not_needed, now)
@@ -111,7 +113,12 @@ def start_pull(wiring: Wiring, delivery: Delivery, repo: Repo, facts: PullFacts,
         reason = judged.problem or judged.why or ("" if runs else "this head has been run before")
         settle_delivery(session, delivery.id or 0, state, reason, now, repo_id=repo_id)
 
-    write_groups(wiring, plans, settle_all)
+    write_groups(wiring, plans, settle_all, let_again)
+
+
+def _is_present(pull: PullRequest, facts: PullFacts) -> bool:
+    """Whether this is still its head, and where it goes to."""
+    return (pull.head_sha, pull.base_branch) == (facts.head_sha, facts.base_branch)
 
 
 def mirror_pull(wiring: Wiring, repo: Repo, facts: PullFacts, pull: PullRequest) -> str:
@@ -120,10 +127,12 @@ def mirror_pull(wiring: Wiring, repo: Repo, facts: PullFacts, pull: PullRequest)
     return mirror_commit(wiring, repo, facts.head_sha, pull=pull)
 
 
-def _judge(wiring: Wiring, delivery: Delivery, repo: Repo, facts: PullFacts, objects: str, action: str) -> _Judged:
+def _judge(
+    wiring: Wiring, delivery: Delivery, repo: Repo, pull: PullRequest, facts: PullFacts, objects: str, action: str
+) -> _Judged:
     git, where = wiring.git, objects or str(repo.id)
     base = git.merge_base(where, facts.base_sha, facts.head_sha)
-    occasion = pull_occasion(wiring, repo, facts, objects)
+    occasion = pull_occasion(wiring, repo, pull, facts, objects)
     event = Event(
         trigger=Trigger.PULL_REQUEST,
         branch=facts.base_branch,
@@ -144,7 +153,7 @@ def _judge(wiring: Wiring, delivery: Delivery, repo: Repo, facts: PullFacts, obj
     return _Judged(outcome.group, "" if outcome.group else outcome.why, not_needed=not_needed)
 
 
-def pull_occasion(wiring: Wiring, repo: Repo, facts: PullFacts, objects: str) -> Occasion:
+def pull_occasion(wiring: Wiring, repo: Repo, pull: PullRequest, facts: PullFacts, objects: str) -> Occasion:
     """The head of a pull request, as far as it is trusted."""
     approval = wiring.db.read(lambda s: approval_of(s, repo.id or 0, facts.number, facts.head_sha))
     trust = judge_pull(facts.is_fork, approval.sha if approval is not None else None, facts.head_sha)
@@ -162,6 +171,7 @@ def pull_occasion(wiring: Wiring, repo: Repo, facts: PullFacts, objects: str) ->
         objects=objects,
         trusted=trust.trusted,
         needs_approval=trust.needs_approval,
+        is_late=not _is_present(pull, facts),
     )
 
 

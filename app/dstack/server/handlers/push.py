@@ -12,6 +12,7 @@ from dstack.language import Event, Idle
 from dstack.server.decide.not_needed import after_push
 from dstack.server.decide.plan import GroupPlan, Occasion
 from dstack.server.gateways.snapshots import commit_info
+from dstack.server.handlers.present_heads import Standing, find_standing
 from dstack.server.handlers.registry import handles
 from dstack.server.handlers.speakers import find_speakers
 from dstack.server.handlers.start_runs import plan_event, write_groups
@@ -20,8 +21,10 @@ from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.build_wheel import wheel_requirement
 from dstack.server.services.note_not_needed import forget_not_needed, note_not_needed, note_problem
 from dstack.server.services.settle_delivery import settle_delivery
+from dstack.server.services.supersede_push import let_pushed_run_again, supersede_push
 from dstack.server.store.heads import note_head
 from dstack.server.store.repos import repo_by_id
+from dstack.server.store.runs import push_key
 from dstack.server.wiring import Wiring
 from dstack.wire.states import Trigger
 
@@ -65,16 +68,22 @@ def start_pushed(wiring: Wiring, repo: Repo, delivery: Delivery, updates: Sequen
     """Each branch or tag that moved starts what its new commit says; one with problems does not hold up the others.
     The commits are here already."""
     updates = [update for update in updates if update.ref.startswith((BRANCH, TAG))]
+    stands = {update.ref: find_standing(wiring, repo, update.ref, update.old, update.new) for update in updates}
     judged: list[Judged] = []
 
     def plans() -> list[GroupPlan]:
-        judged[:] = [_judge(wiring, repo, delivery, update) for update in updates]
+        judged[:] = [_judge(wiring, repo, delivery, update, stands[update.ref]) for update in updates]
         return [one.group for one in judged if one.group is not None]
+
+    def let_again(session: Session) -> None:
+        for update in updates:
+            if not update.is_delete and not stands[update.ref].is_late:
+                let_pushed_run_again(session, repo.id or 0, update.ref, update.new)
 
     def settle(session: Session, runs: list[Run]) -> None:
         now = wiring.clock.now()
         for one in judged:
-            note_head(session, repo.id or 0, one.update.ref, None if one.update.is_delete else one.update.new)
+            _keep_to_head(session, repo, one.update, stands[one.update.ref], now)
             if repo.is_mirror:
                 _answer(session, repo, one, now)
         forget_not_needed(session, runs)
@@ -84,7 +93,16 @@ def start_pushed(wiring: Wiring, repo: Repo, delivery: Delivery, updates: Sequen
         reason = said or ("" if runs else "this commit has been run before")
         settle_delivery(session, delivery.id or 0, state, reason, now, repo_id=repo.id)
 
-    write_groups(wiring, plans, settle)
+    write_groups(wiring, plans, settle, let_again)
+
+
+def _keep_to_head(session: Session, repo: Repo, update: Update, stands: Standing, now: float) -> None:
+    """Late news stop what they themselves made, and never take a branch back to where it was before."""
+    repo_id = repo.id or 0
+    left = {update.new} if stands.is_late else stands.left
+    supersede_push(session, repo_id, update.ref, stands.head, left, now)
+    if stands.goes_on:
+        note_head(session, repo_id, update.ref, None if update.is_delete else update.new)
 
 
 def _answer(session: Session, repo: Repo, one: Judged, now: float) -> None:
@@ -93,11 +111,11 @@ def _answer(session: Session, repo: Repo, one: Judged, now: float) -> None:
     note_not_needed(session, repo.id or 0, one.update.new, one.not_needed, now, one.carried)
 
 
-def _judge(wiring: Wiring, repo: Repo, delivery: Delivery, update: Update) -> Judged:
+def _judge(wiring: Wiring, repo: Repo, delivery: Delivery, update: Update, stands: Standing) -> Judged:
     if update.is_delete:
         return Judged(update, why=f"{update.ref} was deleted")
     try:
-        return _plan(wiring, repo, delivery, update)
+        return _plan(wiring, repo, delivery, update, stands)
     except (Unavailable, ForgeBusy, ForgeDown):
         raise
     except ConfigProblems as error:
@@ -106,7 +124,7 @@ def _judge(wiring: Wiring, repo: Repo, delivery: Delivery, update: Update) -> Ju
         return Judged(update, failed=error.message)
 
 
-def _plan(wiring: Wiring, repo: Repo, delivery: Delivery, update: Update) -> Judged:
+def _plan(wiring: Wiring, repo: Repo, delivery: Delivery, update: Update, stands: Standing) -> Judged:
     repo_id = str(repo.id)
     branch = update.ref.removeprefix(BRANCH) if update.ref.startswith(BRANCH) else ""
     tag = update.ref.removeprefix(TAG) if update.ref.startswith(TAG) else ""
@@ -118,7 +136,8 @@ def _plan(wiring: Wiring, repo: Repo, delivery: Delivery, update: Update) -> Jud
         default_branch=default_branch,
         trigger=Trigger.PUSH,
         wheel=wheel_requirement(wiring.settings.public_url),
-        key=f"push:{repo.id}:{update.ref}:{update.new}",
+        key=push_key(repo.id or 0, update.ref, update.new),
+        is_late=stands.is_late,
     )
     event = Event(
         trigger=Trigger.PUSH,

@@ -85,18 +85,23 @@ def group_of(
         needs_approval=occasion.needs_approval,
         scheduled_at=occasion.scheduled_at,
         fresh=occasion.fresh,
+        is_late=occasion.is_late,
     )
 
 
 def write_groups(
-    wiring: Wiring, plans: Callable[[], list[GroupPlan]], also: Callable[[Session, list[Run]], None]
+    wiring: Wiring,
+    plans: Callable[[], list[GroupPlan]],
+    also: Callable[[Session, list[Run]], None],
+    first: Callable[[Session], None] = lambda session: None,
 ) -> list[Run]:
-    """Plan and write in one unit with `also`; plan again when a drawn name was taken."""
+    """Plan, then write in one unit: `first`, the runs, and `also`; plan again when a drawn name was taken."""
     now = wiring.clock.now()
     for _ in range(_DRAWS):
         groups = plans()
 
         def unit(session: Session, groups: list[GroupPlan] = groups) -> list[Run]:
+            first(session)
             runs = [run for plan in groups for run in create_group(session, plan, now)]
             also(session, runs)
             return runs

@@ -71,8 +71,9 @@ def create_group(session: Session, plan: GroupPlan, now: float) -> list[Run]:
             _fail(session, run, Reason.NO_SUCH_TAG, _no_such_tag(missing), now)
         else:
             _take_over(session, run, run_plan, plan, made | earlier, now)
-            _supersede(session, run, run_plan, now)
-            _supersede_held(session, run, now)
+            if not plan.is_late:
+                _supersede(session, run, run_plan, now)
+                _supersede_held(session, run, now)
             release_or_wait(session, run, now)
     wake(session, QUEUE)
     return list(made.values())

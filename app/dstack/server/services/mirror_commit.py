@@ -45,6 +45,12 @@ def mirror_heads(wiring: Wiring, repo: Repo) -> dict[str, str]:
     return wiring.git.heads(repo_id)
 
 
+def mirror_branch(wiring: Wiring, repo: Repo, branch: str) -> None:
+    """One branch as the forge has it. Raises likewise."""
+    with wiring.mirrors.alone(str(repo.id)):
+        _fetch_branches(wiring, repo, *wiring.forge.clone_address(place_of(repo)), branch)
+
+
 def _mirror_fork(wiring: Wiring, repo: Repo, sha: str, pull: PullRequest) -> str:
     """The base is brought up to date first: the fork's repository borrows from it, and is compared with it."""
     repo_id = str(repo.id)

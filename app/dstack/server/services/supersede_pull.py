@@ -6,26 +6,20 @@ from collections.abc import Collection, Sequence
 
 from sqlmodel import Session
 
+from dstack.server.decide.superseding import CLOSED, the_head
 from dstack.server.models import PullRequest, Run
 from dstack.server.store.jobs import jobs_of_run
 from dstack.server.store.pulls import PULL_TRIGGERS, runs_made_for_pull
 from dstack.server.transitions.jobs import stop_job
+from dstack.server.transitions.second_chances import let_run_again
 from dstack.wire.states import Reason, Trigger
 
-CLOSED = "pull request closed"
 
-
-def supersede_pull(session: Session, pull: PullRequest, made: Sequence[Run], now: float) -> None:
-    """Runs of another head or base than the pull request has now give way to those of its present one, of the same
-    workflow; the cause is named. `made` are new: where they are of an older head (the news came late), they give way
-    themselves."""
-    for run in reversed(made):  # those that need others first: else the end of what they need would be their reason
-        same = [other for other in _open_runs(session, pull) if other.workflow == run.workflow]
-        if _is_current(pull, run):
-            for older in same:
-                if older.group_id != run.group_id and (older.id or 0) < (run.id or 0):
-                    _stop(session, older, run.name, now)
-        else:
+def supersede_pull(session: Session, pull: PullRequest, now: float) -> None:
+    """Runs of another head or base than the pull request has now give way to those of its present one, whether any were
+    made for that just now or not; the cause is named."""
+    for run in reversed(_open_runs(session, pull)):  # those that need others first: else their end would be the reason
+        if not _is_current(pull, run):
             _stop(session, run, _cause(session, pull, run.workflow), now)
 
 
@@ -41,13 +35,9 @@ def running_workflows(session: Session, pull: PullRequest) -> set[tuple[str, str
     return {(run.workflow, run.git_id, run.sha) for run in _open_runs(session, pull) if run.started_at is not None}
 
 
-def let_run_again(session: Session, pull: PullRequest) -> None:
-    """It was reopened: runs of its head that were stopped only because it was closed give up their natural keys, so
-    that they, and what needs them, are made anew."""
-    for run in runs_made_for_pull(session, pull):
-        if run.sha == pull.head_sha and run.reason is Reason.SUPERSEDED_BY and run.message == CLOSED:
-            run.key = None
-            session.add(run)
+def let_head_run_again(session: Session, pull: PullRequest) -> None:
+    """It was reopened, or goes back to a head or base it had before: what gave way to others since is made anew."""
+    let_run_again(session, [run for run in runs_made_for_pull(session, pull) if _is_current(pull, run)])
 
 
 def _is_current(pull: PullRequest, run: Run) -> bool:
@@ -58,7 +48,7 @@ def _cause(session: Session, pull: PullRequest, workflow: str) -> str:
     if not pull.is_open:
         return CLOSED
     of_head = [run for run in runs_made_for_pull(session, pull) if run.workflow == workflow and _is_current(pull, run)]
-    return of_head[-1].name if of_head else f"the head {pull.head_sha[:7]}"
+    return of_head[-1].name if of_head else the_head(pull.head_sha)
 
 
 def _open_runs(session: Session, pull: PullRequest, triggers: Sequence[Trigger] = PULL_TRIGGERS) -> list[Run]:

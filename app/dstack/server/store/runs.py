@@ -91,6 +91,26 @@ def clean_runs_at(session: Session, repo_id: int, sha: str) -> Sequence[Run]:
     ).all()
 
 
+def runs_of_push(session: Session, repo_id: int, ref: str, sha: str) -> list[Run]:
+    """Those that a push of this commit to this ref made, and that hold their natural keys, newest first."""
+    at_sha = select(Run).where(Run.repo_id == repo_id, Run.sha == sha, Run.trigger == Trigger.PUSH)
+    found = session.exec(at_sha.order_by(col(Run.id).desc())).all()
+    return [run for run in found if run.key is not None and run.key.startswith(f"{push_key(repo_id, ref, sha)}:")]
+
+
+def open_pushed_runs(session: Session, repo_id: int, ref: str) -> list[Run]:
+    """Those that pushes to this ref made and that have not ended, oldest first."""
+    begin = f"push:{repo_id}:{ref}:"
+    query = select(Run).where(Run.repo_id == repo_id, Run.trigger == Trigger.PUSH, col(Run.state).not_in(FINAL_STATES))
+    found = session.exec(query.order_by(col(Run.id))).all()
+    return [run for run in found if run.key is not None and run.key.startswith(begin)]
+
+
+def push_key(repo_id: int, ref: str, sha: str) -> str:
+    """What the natural keys of the runs of a push begin with."""
+    return f"push:{repo_id}:{ref}:{sha}"
+
+
 def states_in_group(session: Session, group_id: int) -> Sequence[JobState]:
     """Each state that a run of the group is in, once: a group may have hundreds of runs, and this is asked often."""
     states = session.exec(select(Run.state).where(Run.group_id == group_id).distinct()).all()
