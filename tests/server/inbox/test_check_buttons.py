@@ -26,7 +26,7 @@ def scene(tmp_path: Path) -> Iterator[Joined]:
         yield scene
 
 
-def ended(scene: Joined, state: str = "succeeded") -> tuple[str, str, CheckRun]:
+def ended(scene: Joined, state: str = "succeeded", check_id: str = "run:{name}") -> tuple[str, str, CheckRun]:
     """A push whose run has ended, and its check: commit, run, check."""
     sha = scene.fake.push(REPO, "main", {"a": state})
     scene.settle()
@@ -34,7 +34,7 @@ def ended(scene: Joined, state: str = "succeeded") -> tuple[str, str, CheckRun]:
     runner = scene.api.runner()
     runner.take(run.name).end(state)
     scene.api.ok("DELETE", f"/api/v1/runners/{runner.name}")
-    return sha, run.name, wait_for(lambda: completed(scene, sha, f"run:{run.name}"))
+    return sha, run.name, wait_for(lambda: completed(scene, sha, check_id.format(sha=sha, name=run.name)))
 
 
 def completed(scene: Joined, sha: str, external_id: str) -> CheckRun | None:
@@ -120,6 +120,29 @@ def test_a_check_that_is_not_ours_is_left_alone(scene: Joined) -> None:
         row = pressed(scene, "check_run.rerequested")
         assert row.state is DeliveryState.IGNORED and row.reason == "it is not a check of a run here"
     assert len(scene.runs(sha)) == 1
+
+
+def test_one_check_for_all_runs_of_a_commit_has_buttons_too(tmp_path: Path) -> None:
+    with joined(tmp_path, ANYONE, github_write_gap_s=0, github_checks="push") as scene:
+        scene.fake.set_permission(REPO, "octocat", "write")
+        fork = scene.fake.fork(REPO, "stranger")
+        sha = scene.fake.push(fork, "topic", {"a": "1"}, author="stranger")
+        scene.fake.open_pull(REPO, "topic", head_repo=fork, author="stranger")
+        scene.settle()
+        check = wait_for(lambda: completed(scene, sha, f"commit:{sha}"))
+        (button,) = check.actions
+        assert (check.conclusion, button["label"]) == ("action_required", "Approve")
+        scene.fake.press_action(check.id, button["identifier"])
+        pressed(scene, "check_run.requested_action")
+        (run,) = scene.runs(sha)
+        assert (run.approved_by, run.state) == ("octocat", JobState.QUEUED)
+        sha, name, check = ended(scene, check_id="commit:{sha}")
+        scene.fake.press_action(check.id, check.actions[0]["identifier"])
+        assert pressed(scene, "check_run.requested_action").reason == f"train:latest is on {name}"
+        for identifier in ("approve:999", "approve:x", "tag-latest", f"tag-latest:{run.id}"):
+            check.actions = [{**check.actions[0], "identifier": identifier}]
+            scene.fake.press_action(check.id, identifier)
+            assert pressed(scene, "check_run.requested_action").reason == "it is not a check of a run here"
 
 
 def test_a_held_forks_button_approves_its_commit(scene: Joined) -> None:

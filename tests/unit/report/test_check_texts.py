@@ -218,3 +218,25 @@ def test_one_check_for_all_workflows_of_a_commit() -> None:
     going = replace(commit, runs=[*commit.runs, RunFacts(run("running", id=9, name="last-owl-4", workflow="eval"))])
     details = {facts.run.name: CheckDetail() for facts in going.runs}
     assert check_of_commit(going, details, "http://d", NOW).conclusion == ""
+
+
+def held(number: int, pull: int) -> Run:
+    return run("waiting", id=number, name=f"held-{number}", needs_approval=True, trusted=False, pull_request=pull)
+
+
+@pytest.mark.parametrize(
+    ("runs", "buttons"),
+    [
+        ([run()], ["Tag latest tag-latest:7"]),
+        ([run(), run(id=8, name="wild-fox-3", workflow="lint")], []),  # which of them is not said
+        ([run(trusted=False)], []),
+        ([run("failed", reason=Reason.EXIT_CODE)], []),
+        ([held(8, 12)], ["Approve approve:8"]),
+        ([held(8, 12), held(9, 13)], ["Approve #12 approve:8", "Approve #13 approve:9"]),
+        ([held(n, n) for n in range(8, 13)], [f"Approve #{n} approve:{n}" for n in (8, 9, 10)]),
+    ],
+)
+def test_buttons_of_the_check_of_a_commit_say_what_they_are_about(runs: list[Run], buttons: list[str]) -> None:
+    commit = CommitFacts(SHA, [RunFacts(one) for one in runs])
+    found = check_of_commit(commit, {one.name: CheckDetail() for one in runs}, "http://d", NOW)
+    assert [f"{button.label} {button.identifier}" for button in found.buttons] == buttons

@@ -13,7 +13,7 @@ from dstack.server.gateways.forge_facts import Permission
 from dstack.server.gateways.kept import keep_commits
 from dstack.server.handlers.github import settle
 from dstack.server.handlers.registry import handles_event
-from dstack.server.models import Delivery, Group, Repo
+from dstack.server.models import Delivery, Group, Repo, Run
 from dstack.server.models.delivery import DeliveryState
 from dstack.server.report.check import APPROVE, OF_COMMIT, OF_RUN, TAG_LATEST
 from dstack.server.services.restart_run import restart_run
@@ -23,14 +23,15 @@ from dstack.server.transitions.deliveries import receive_delivery
 from dstack.server.transitions.tags import move_tag
 from dstack.server.wiring import Wiring, place_of
 
+_DIGITS = 15
 Act = Callable[[Session], str]
 
 
 @handles_event(CheckRunEvent)
 def handle_check_run(wiring: Wiring, delivery: Delivery, repo: Repo, event: CheckRunEvent) -> None:
     """Raises ForgeBusy and ForgeDown: whoever is not known to be allowed is not."""
-    name = event.external_id.removeprefix(OF_RUN) if event.external_id.startswith(OF_RUN) else ""
-    run = wiring.db.read(partial(run_by_name, name=name)) if name else None
+    button, _, number = event.identifier.partition(":")
+    run = wiring.db.read(lambda s: _run_meant(s, event, number))
     if run is None or run.repo_id != repo.id:
         again = event.origin.action == "rerequested"
         if again and _is_of_commit(event):
@@ -43,7 +44,7 @@ def handle_check_run(wiring: Wiring, delivery: Delivery, repo: Repo, event: Chec
         TAG_LATEST.identifier: partial(_tag, wiring, delivery, run.name),
         APPROVE.identifier: partial(_approve, wiring, delivery, run.name),
     }
-    action = event.identifier if event.origin.action == "requested_action" else event.origin.action
+    action = button if event.origin.action == "requested_action" else event.origin.action
     if action not in acts:
         settle(wiring, delivery, DeliveryState.IGNORED, f"there is no button {action[:40]!r}", repo)
         return
@@ -54,6 +55,16 @@ def handle_check_run(wiring: Wiring, delivery: Delivery, repo: Repo, event: Chec
 def handle_check_suite(wiring: Wiring, delivery: Delivery, repo: Repo, event: CheckSuiteEvent) -> None:
     """Re-run all checks. Raises ForgeBusy and ForgeDown."""
     _act(wiring, delivery, repo, event.origin, partial(_restart_all, wiring, delivery, repo, event.head_sha))
+
+
+def _run_meant(session: Session, event: CheckRunEvent, number: str) -> Run | None:
+    """That of the check; of a check that stands for all runs of its commit, the one that the button is about."""
+    if event.external_id.startswith(OF_RUN):
+        return run_by_name(session, event.external_id.removeprefix(OF_RUN))
+    if not _is_of_commit(event) or not number.isdecimal() or len(number) > _DIGITS:
+        return None
+    run = session.get(Run, int(number))
+    return run if run is not None and run.sha == event.head_sha else None
 
 
 def _is_of_commit(event: CheckRunEvent) -> bool:

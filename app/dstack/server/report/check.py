@@ -29,6 +29,7 @@ _MOST_METRICS = 40
 _MOST_ARTIFACTS = 40
 _LOG_BYTES = 45_000
 _MOST_REMARKS = 50
+_MOST_BUTTONS = 3  # GitHub takes no more
 _FROM_WORST = ("action_required", "failure", "timed_out", "cancelled", "success")
 _SHORTENED = "\n\n(shortened; the page of the run has all of it)\n"
 
@@ -221,9 +222,26 @@ def check_of_commit(commit: CommitFacts, details: Mapping[str, CheckDetail], pub
         text=next((check.text for check in checks if check.annotations), ""),
         conclusion=conclusion,
         annotations=tuple(remark for check in checks for remark in check.annotations)[:_MOST_REMARKS],
+        buttons=_buttons_of_commit([facts.run for facts in commit.runs], [f.run for f, _ in mine.values()], conclusion),
         started_at=min(began, default=None),
         completed_at=max((check.completed_at or 0 for check in checks), default=None) if conclusion else None,
     )
+
+
+def _buttons_of_commit(runs: Sequence[Run], shown: Sequence[Run], conclusion: str) -> tuple[CheckButton, ...]:
+    """Each says which run it is about, `approve:7`. An approval is of a pull request: there is a button for each that
+    waits for one. A tag is of a workflow: there is a button where one alone has run."""
+    if conclusion == "success" and len(shown) == 1 and shown[0].trusted:
+        return (_about(TAG_LATEST, shown[0], TAG_LATEST.label),)
+    held = {run.pull_request: run for run in runs if run.is_held and not run.state.is_final}
+    if conclusion != "action_required":
+        return ()
+    label = APPROVE.label if len(held) == 1 else f"{APPROVE.label} #{{}}"
+    return tuple(_about(APPROVE, run, label.format(number)) for number, run in held.items())[:_MOST_BUTTONS]
+
+
+def _about(button: CheckButton, run: Run, label: str) -> CheckButton:
+    return replace(button, label=label[:20], identifier=f"{button.identifier}:{run.id}")
 
 
 def _worst(checks: Sequence[CheckWrite]) -> str:
