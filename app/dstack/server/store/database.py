@@ -171,9 +171,10 @@ def _engine(path: Path, *, read_only: bool) -> Engine:
         f"sqlite:///{path}",
         # Lists of ids make statements that differ in length: each connection would keep 128 of them, many of 20 KB.
         connect_args={"check_same_thread": False, "timeout": 5.0, "cached_statements": 64 if not read_only else 16},
-        pool_size=1 if not read_only else 12,
-        max_overflow=0 if not read_only else 28,
-        pool_use_lifo=True,  # a few warm connections, not all of them in turn
+        # Each reader keeps about 0.8 MB of pages and statements: few stay open, more only while they are in use.
+        pool_size=1 if not read_only else 4,
+        max_overflow=0 if not read_only else 36,
+        pool_use_lifo=True,  # the warm ones first, not all of them in turn
     )
 
     @event.listens_for(engine, "connect")
@@ -189,7 +190,7 @@ def _engine(path: Path, *, read_only: bool) -> Engine:
             # Only the writer checkpoints: SQLite before 3.51.3 can corrupt a WAL that two connections reset at once.
             cursor.execute("PRAGMA wal_autocheckpoint=0")
             cursor.execute("PRAGMA query_only=ON")
-            cursor.execute("PRAGMA cache_size=-512")  # KiB each: the pages are in the machine's own cache anyway
+            cursor.execute("PRAGMA cache_size=-256")  # KiB each: the pages are in the machine's own cache anyway
         cursor.close()
 
     @event.listens_for(engine, "begin")
