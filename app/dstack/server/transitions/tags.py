@@ -5,11 +5,10 @@ from __future__ import annotations
 from sqlmodel import Session
 
 from dstack.errors import Invalid
-from dstack.server.bus import DELIVERIES
-from dstack.server.models import Delivery, Run, Tag, TagMove
-from dstack.server.store.database import wake
+from dstack.server.models import Run, Tag, TagMove
 from dstack.server.store.outbox import mark_note_outdated, mark_run_outdated
 from dstack.server.store.tags import tag_by_name
+from dstack.server.transitions.deliveries import receive_delivery
 from dstack.wire.states import JobState
 
 _ALLOWED = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
@@ -21,16 +20,7 @@ def move_tag(session: Session, run: Run, name: str, *, by: str, now: float) -> T
     check_tag_name(name)
     if run.adopted_id is not None:  # the artifacts are those of the run that did the work
         run = session.get(Run, run.adopted_id) or run
-    if not run.trusted:
-        raise Invalid(
-            f"{run.name} ran the code of a fork; its artifacts cannot carry a tag",
-            "Merge the pull request, and tag a run of the merged commit.",
-        )
-    if run.state is not JobState.SUCCEEDED:
-        raise Invalid(
-            f"{run.name} is {run.state.value}; only a succeeded run can carry a tag",
-            f"See `dstack runs --workflow {run.workflow}` for one that succeeded.",
-        )
+    _check_can_carry(run)
     tag = tag_by_name(session, run.repo_id, run.workflow, name)
     if tag is not None and tag.run_id == run.id:
         return tag
@@ -45,18 +35,22 @@ def move_tag(session: Session, run: Run, name: str, *, by: str, now: float) -> T
     move = TagMove(repo_id=run.repo_id, workflow=run.workflow, name=name, run_id=run.id, moved_at=now, moved_by=by)
     session.add_all([tag, move])
     session.flush()
-    session.add(
-        Delivery(
-            guid=f"tag-moved:{move.id}",
-            kind="tag-moved",
-            repo_id=run.repo_id,
-            sender=by,
-            body={"tag": tag.label, "run": run.name, "sha": run.sha, "branch": run.branch},
-            received_at=now,
-        )
-    )
-    wake(session, DELIVERIES)
+    body = {"tag": tag.label, "run": run.name, "sha": run.sha, "branch": run.branch}
+    receive_delivery(session, "tag-moved", f"tag-moved:{move.id}", body, repo_id=run.repo_id, sender=by, now=now)
     return tag
+
+
+def _check_can_carry(run: Run) -> None:
+    if not run.trusted:
+        raise Invalid(
+            f"{run.name} ran the code of a fork; its artifacts cannot carry a tag",
+            "Merge the pull request, and tag a run of the merged commit.",
+        )
+    if run.state is not JobState.SUCCEEDED:
+        raise Invalid(
+            f"{run.name} is {run.state.value}; only a succeeded run can carry a tag",
+            f"See `dstack runs --workflow {run.workflow}` for one that succeeded.",
+        )
 
 
 def check_tag_name(name: str) -> None:
