@@ -45,6 +45,13 @@ def api(tmp_path: Path) -> Iterator[Api]:
         yield api
 
 
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """For tests that change nothing of it."""
+    with serve(tmp_path_factory.mktemp("still")) as api:
+        yield api
+
+
 def push(copy: WorkingCopy, **files: str) -> str:
     sha = copy.commit({f".dstack/{name}.yaml": text for name, text in files.items()})
     copy.push()
@@ -158,8 +165,8 @@ def test_an_event_sets_the_variables_a_workflow_declares(api: Api) -> None:
         ({"event": "drift", "idempotency_key": "k" * 201}, 422),
     ],
 )
-def test_bad_events_are_refused(api: Api, body: dict[str, Any], status: int) -> None:
-    answer = api.call("POST", "/api/v1/events", json={"repo": api.shared_repo(), **body})
+def test_bad_events_are_refused(still: Api, body: dict[str, Any], status: int) -> None:
+    answer = still.call("POST", "/api/v1/events", json={"repo": still.shared_repo(), **body})
     assert answer.status_code == status, answer.text
-    unknown = api.call("POST", "/api/v1/events", json={"repo": "no/such", "event": "drift"})
+    unknown = still.call("POST", "/api/v1/events", json={"repo": "no/such", "event": "drift"})
     assert unknown.status_code == 404

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from joined_github import REPO, Joined
+from joined_github import REPO, Joined, joined, workflows
 from served_api import ADMIN_TOKEN
 
 from dstack.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joined]:
+    """For tests that change nothing of it."""
+    with joined(tmp_path_factory.mktemp("still"), workflows(train="push")) as scene:
+        yield scene
 
 
 def cli(
@@ -83,19 +91,19 @@ def test_what_was_asked_for_by_hand_is_not_replayed(scene: Joined) -> None:
     assert len(scene.runs(sha)) == 2
 
 
-def test_who_may(scene: Joined, capsys: pytest.CaptureFixture[str]) -> None:
-    _, token = scene.api.member()
-    row = scene.deliveries()[0]
-    assert cli(scene, capsys, token=token)[0] == 0
-    assert cli(scene, capsys, "replay", str(row.id), token=token)[0] == 4
+def test_who_may(still: Joined, capsys: pytest.CaptureFixture[str]) -> None:
+    _, token = still.api.member()
+    row = still.deliveries()[0]
+    assert cli(still, capsys, token=token)[0] == 0
+    assert cli(still, capsys, "replay", str(row.id), token=token)[0] == 4
 
 
 @pytest.mark.parametrize(
     ("words", "code"),
     [(["replay"], 2), (["list", "1"], 2), (["replay", "999999"], 5), (["replay", "x"], 5), (["--state", "odd"], 1)],
 )
-def test_wrong_words(scene: Joined, capsys: pytest.CaptureFixture[str], words: list[str], code: int) -> None:
-    assert cli(scene, capsys, *words)[0] == code
+def test_wrong_words(still: Joined, capsys: pytest.CaptureFixture[str], words: list[str], code: int) -> None:
+    assert cli(still, capsys, *words)[0] == code
 
 
 def test_pages_of_the_list(scene: Joined) -> None:
