@@ -105,6 +105,18 @@ def test_a_forced_push_away_from_a_failure_takes_it_along(scene: Carried) -> Non
     assert broken[:7] in told(scene, push(scene, {"README.md": "2"}), "failure")
 
 
+def test_what_speaks_for_a_forced_push_goes_on(scene: Carried) -> None:
+    """It takes turns and was left behind; yet nothing else tells whether what is read there is good."""
+    start, files = scene.fake.head(REPO, "main"), entry(", concurrency: one") | {"src/a.py": "1"}
+    first = push(scene, files)
+    aside = scene.fake.commit(REPO, "aside", files | {"README.md": "1"}, parent=start)
+    scene.fake.force_push(REPO, "main", aside)
+    scene.settle()
+    assert "goes on at" in told(scene, aside, "pending")
+    end(scene, first, "succeeded")
+    assert told(scene, aside, "success").startswith("not needed")
+
+
 def test_a_commit_that_was_skipped_ends_it(scene: Carried) -> None:
     """Whoever wrote that took it upon them; what was read before says nothing of what is read now."""
     end(scene, push(scene, {"src/a.py": "1"}))

@@ -83,7 +83,7 @@ def start_pushed(wiring: Wiring, repo: Repo, delivery: Delivery, updates: Sequen
     def settle(session: Session, runs: list[Run]) -> None:
         now = wiring.clock.now()
         for one in judged:
-            _keep_to_head(session, repo, one.update, stands[one.update.ref], now)
+            _keep_to_head(session, repo, one, stands[one.update.ref], now)
             if repo.is_mirror:
                 _answer(session, repo, one, now)
         forget_not_needed(session, runs)
@@ -96,10 +96,11 @@ def start_pushed(wiring: Wiring, repo: Repo, delivery: Delivery, updates: Sequen
     write_groups(wiring, plans, settle, let_again)
 
 
-def _keep_to_head(session: Session, repo: Repo, update: Update, stands: Standing, now: float) -> None:
-    """Late news stop what they themselves made, and never take a branch back to where it was before."""
-    repo_id = repo.id or 0
-    left = {update.new} if stands.is_late else stands.left
+def _keep_to_head(session: Session, repo: Repo, one: Judged, stands: Standing, now: float) -> None:
+    """Late news stop what they themselves made, and never take a branch back to where it was before. What speaks for
+    the head goes on, though it was left behind: the head has no run of its own."""
+    repo_id, update = repo.id or 0, one.update
+    left = {update.new} if stands.is_late else stands.left - set(one.carried.values())
     supersede_push(session, repo_id, update.ref, stands.head, left, now)
     if stands.goes_on:
         note_head(session, repo_id, update.ref, None if update.is_delete else update.new)
