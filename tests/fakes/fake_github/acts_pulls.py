@@ -61,6 +61,13 @@ class PullActs(RepoActs):
                 moves.keep_pull_ref(repo, issue)
             events.pull_request(self, repo, issue, "reopened", self.account(author))
 
+    def erase_issue(self, which: Which, number: int) -> None:
+        """It is gone without a trace and without news, as with the account of a spammer."""
+        with self.lock:
+            repo = self.repo(which)
+            repo.issues.pop(number)
+            repo.comments = {key: one for key, one in repo.comments.items() if one.number != number}
+
     def ready(self, which: Which, number: int, author: str = USER) -> None:
         """No draft any more."""
         self._draft(which, number, False, author)

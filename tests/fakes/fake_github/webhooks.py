@@ -57,6 +57,10 @@ class Webhooks:
             self._threads.append(threading.Thread(target=self._work, name="fake-hookshot", daemon=True))
             self._threads[-1].start()
 
+    def date_by(self, clock: Callable[[], float]) -> None:
+        """The log's times are of this clock from now on: a test's that is ahead."""
+        self._clock = clock
+
     # Faults
 
     def drop(self, count: int | None = 1, event: str | None = None) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 
 import pytest
 from joined_github import Joined, joined, workflows
 
 from dstack.server.timers.watch_github import GithubWatch
+from dstack.server.web.github_overview import forge_overview
+from dstack.wire.states import JobState
 
 NUMBERS = count(1)
 FILES = workflows(train="push", check="pull_request", asked="{comment: /asked}")
@@ -37,6 +40,15 @@ class Polling:
         assert self.at.repo(name) is not None
         return name
 
+    def trouble(self, name: str) -> tuple[str, str]:
+        """What the page and the doctor say of a repository."""
+        shown = self.at.api.wiring.db.read(partial(forge_overview, github_url=self.at.fake.url)).repos
+        findings = self.at.api.ok("POST", "/api/v1/github/doctor", json={})["findings"]
+        return (
+            next(repo.problem for repo in shown if repo.name == name),
+            next((one["said"] for one in findings if one["check"] == f"repository {name}"), ""),
+        )
+
     def runs(self, sha: str) -> list[tuple[str, str]]:
         return [(run.workflow, run.trigger.value) for run in self.at.runs(sha)]
 
@@ -45,6 +57,7 @@ class Polling:
 def polling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Polling]:
     with joined(tmp_path_factory.mktemp("found"), github_mode="poll", github_write_gap_s=0.0) as scene:
         scene.app.webhook_url = ""
+        scene.fake.webhooks.date_by(scene.api.clock.now)
         yield Polling(scene)
 
 
@@ -81,3 +94,77 @@ def test_a_push_that_nobody_told_is_looked_at_with_the_next_one(polling: Polling
     again = fake.push(name, "main", {"README.md": "and said again"})
     polling.at.settle()
     assert (polling.runs(again), list(polling.at.not_needed(again))) == ([], ["train"])
+
+
+def test_a_pull_request_that_is_gone_without_a_trace_is_closed_and_holds_up_no_other(polling: Polling) -> None:
+    fake, name = polling.at.fake, polling.repo()
+    spam = fake.push(name, "spam", {"a": "1"})
+    number = fake.open_pull(name, "spam", author="spammer")
+    polling.look()
+    assert ("check", "pull_request") in polling.runs(spam)
+    fake.webhooks.drop_all()
+    fake.erase_issue(name, number)
+    good = fake.push(name, "good", {"b": "1"})
+    fake.open_pull(name, "good")
+    polling.look()
+    assert polling.runs(good) == [("train", "push"), ("check", "pull_request")]
+    (check,) = [run for run in polling.at.runs(spam) if run.workflow == "check"]
+    assert (check.state, check.message) == (JobState.STOPPED, "pull request closed")
+
+
+def test_an_installation_at_its_limit_holds_up_no_other(polling: Polling) -> None:
+    fake, name = polling.at.fake, polling.repo()
+    fake.create_repo("globex/net", files=FILES)
+    fake.install(polling.at.app, "globex")
+    polling.look()
+    fake.faults.primary_limit("/repos/acme/", reset_in_s=3000, count=None)
+    fake.webhooks.drop_all()
+    here, there = fake.push(name, "main", {"a": "1"}), fake.push("globex/net", "main", {"a": "1"})
+    polling.look()
+    polling.look()
+    assert (polling.runs(here), polling.runs(there)) == ([], [("train", "push")])
+    asked = [path for _, method, path in fake.faults.played if method == "GET"]
+    assert len(asked) <= 2, "it rests, at this watch and at that of the server's own timer"
+    fake.faults.clear()
+    polling.at.api.clock.ahead += 3000
+    polling.look()
+    assert polling.runs(here) == [("train", "push")]
+
+
+def test_a_repository_that_cannot_be_read_holds_up_no_other_and_says_so(polling: Polling) -> None:
+    """Its folder is a file: no git at all can be asked there."""
+    fake, broken, other = polling.at.fake, polling.repo(), polling.repo()
+    folder = polling.at.api.wiring.git.path(str(polling.at.api.repo_id(broken)))
+    away = folder.rename(folder.with_suffix(".away"))
+    folder.write_text("")
+    fake.webhooks.drop_all()
+    sha = fake.push(other, "main", {"a": "1"})
+    polling.look()
+    assert polling.runs(sha) == [("train", "push")]
+    asked = len(fake.ledger)
+    polling.look(1)
+    assert len([call for call in fake.ledger[asked:] if broken in call.path]) <= 2, "it rests"
+    assert polling.trouble(broken) == ("", "")
+    polling.at.api.clock.ahead += 60
+    polling.look(1)
+    page, found = polling.trouble(broken)
+    assert "could not be looked at" in page and "could not be looked at" in found, "twice in a row"
+    folder.unlink()
+    away.rename(folder)
+    polling.at.api.clock.ahead += 3600
+    polling.look(1)
+    assert polling.trouble(broken) == ("", "")
+
+
+def test_a_damaged_namesake_of_ours_holds_up_nobody(polling: Polling) -> None:
+    api, fake = polling.at.api, polling.at.fake
+    copy = api.working_copy("acme/broken")
+    copy.commit({"a": "1"})
+    copy.push()
+    (api.wiring.git.path(str(api.repo_id("acme/broken"))) / "HEAD").unlink()
+    fake.create_repo("acme/broken", files={"x": "1"})
+    name = f"acme/found-{next(NUMBERS)}"
+    fake.create_repo(name, files=FILES)
+    api.clock.ahead += 1800
+    polling.look()
+    assert (polling.at.repo(name) is not None, polling.at.repo("acme/broken")) == (True, None)

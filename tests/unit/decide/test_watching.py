@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from dstack.server.decide.resting import has_rested, rest_after
 from dstack.server.decide.watching import (
     KnownPull,
     closed_pulls,
@@ -63,6 +64,27 @@ def test_comments_of_people_as_they_wrote_them() -> None:
     good = ForgeComment(1, 7, "ada", "/dstack run train", 10.0)
     others = [replace(good, is_bot=True), replace(good, is_edited=True), replace(good, body="nice")]
     assert comments_to_read([good, *others]) == [good]
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(1, 60), (2, 120), (3, 240), (7, 3600), (5000, 3600)])
+def test_what_fails_again_rests_longer(failures: int, seconds: float) -> None:
+    assert rest_after(failures) == seconds
+    assert rest_after(failures, will_pass=True) == 60
+
+
+@pytest.mark.parametrize(
+    ("failed", "now", "rested"),
+    [
+        (103, 160, False),
+        (103, 163, True),
+        (400, 500, False),
+        (400, 700, True),
+        (90_000, 93_000, False),
+        (90_000, 93_600, True),
+    ],
+)
+def test_it_rests_for_as_long_as_it_has_been_tried(failed: float, now: float, rested: bool) -> None:
+    assert has_rested(100, failed, now) is rested
 
 
 @pytest.mark.parametrize(

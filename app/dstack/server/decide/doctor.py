@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from urllib.parse import urlsplit
 
-from dstack.server.decide.app_manifest import HOOK_PATH, AppTemplate
+from dstack.server.decide.app_manifest import HOOK_PATH, NOWHERE, AppTemplate
 
 MAX_SKEW_S = 30.0  # an App's token is refused when its clock runs ahead of GitHub's by more than a minute
 _RANK = {"read": 1, "write": 2, "admin": 3}
@@ -57,17 +57,20 @@ class AppSeen:
 
 @dataclass(frozen=True, slots=True)
 class OurSide:
-    """What the server knows itself. `parked` are reports that GitHub refused, in words."""
+    """What the server knows itself. `parked` are reports that GitHub refused, in words; `unread` the repositories that
+    could not be looked at, with the reason."""
 
     public_url: str
     mode: str
     template: AppTemplate
     parked: Sequence[str] = ()
     failed_deliveries: int = 0
+    unread: Mapping[str, str] = field(default_factory=dict)
 
 
 def examine(app: AppSeen, ours: OurSide) -> list[Finding]:
-    """All findings, in the order of the road: key, clock, rights, events, webhooks, installations, reports."""
+    """All findings, in the order of the road: key, clock, rights, events, webhooks, installations,
+    repositories that have trouble, reports."""
     settings = f"{app.html_url}/permissions" if app.html_url else "the App's settings on GitHub"
     return [
         Finding("key", Level.OK, f"GitHub knows us as {app.slug}"),
@@ -76,6 +79,7 @@ def examine(app: AppSeen, ours: OurSide) -> list[Finding]:
         _events(app.events, ours.template, settings),
         _webhooks(app, ours),
         *_installations(app, ours.template),
+        *(_unread(name, why) for name, why in sorted(ours.unread.items())),
         _parked(ours),
     ]
 
@@ -137,7 +141,7 @@ def _events(have: Sequence[str], template: AppTemplate, settings: str) -> Findin
 def _webhooks(app: AppSeen, ours: OurSide) -> Finding:
     wanted = ours.public_url + HOOK_PATH
     if ours.mode == "poll":
-        return Finding("webhooks", Level.OK, "not needed: the server asks GitHub every 15 s (mode: poll)")
+        return _polled(app)
     if better_mode(app, ours) == "poll":
         said = f"GitHub cannot reach {wanted}" + (f": none of {app.sent} arrived" if app.sent else "")
         return Finding(
@@ -156,6 +160,25 @@ def _webhooks(app: AppSeen, ours: OurSide) -> Finding:
     return Finding(
         "webhooks", Level.OK, f"all {app.sent} of the last day arrived" if app.sent else "none were sent yet"
     )
+
+
+def _polled(app: AppSeen) -> Finding:
+    """GitHub keeps a log only of what it tried to send, so somewhere it must try."""
+    told = "Re-run, buttons on checks and merge queues, which only GitHub's log of webhooks tells of, go unheard"
+    mend = (
+        f"Tick Active in {app.html_url or 'the App'}, with any webhook URL ({NOWHERE}): nothing needs to answer there."
+    )
+    if not app.hook:
+        return Finding("webhooks", Level.WARNING, f"the App has no webhook: {told}", mend)
+    if not app.sent:
+        said = f"GitHub's log has nothing of the last day: if something did happen, {told}"
+        return Finding("webhooks", Level.WARNING, said, mend)
+    return Finding("webhooks", Level.OK, "not needed: the server asks GitHub every 15 s (mode: poll)")
+
+
+def _unread(name: str, why: str) -> Finding:
+    mend = "It is tried again by itself, at least once an hour; until then its news come by webhook alone."
+    return Finding(f"repository {name}", Level.WARNING, f"could not be looked at: {why}", mend)
 
 
 def _installations(app: AppSeen, template: AppTemplate) -> list[Finding]:

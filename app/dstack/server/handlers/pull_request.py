@@ -30,7 +30,7 @@ from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.build_wheel import wheel_requirement
 from dstack.server.services.mirror_commit import mirror_commit
 from dstack.server.services.note_not_needed import forget_not_needed, note_not_needed, note_problem
-from dstack.server.services.record_pull import record_pull
+from dstack.server.services.record_pull import pull_or_gone, record_pull
 from dstack.server.services.settle_delivery import settle_delivery
 from dstack.server.services.supersede_pull import let_head_run_again, running_workflows, stop_closed, supersede_pull
 from dstack.server.store.github import approval_of, pull_by_number
@@ -57,7 +57,7 @@ def _record(wiring: Wiring, repo: Repo, facts: PullFacts) -> PullRequest:
     known = wiring.db.read(lambda s: pull_by_number(s, repo.id or 0, facts.number))
     if known is not None and facts.updated_at <= known.updated_at and _differs(known, facts):
         try:
-            facts = wiring.forge.pull(place_of(repo), facts.number)
+            facts = pull_or_gone(wiring.forge, place_of(repo), known)
         except ForgeRefused:
             return known
     return wiring.db.write(lambda s: record_pull(s, repo.id or 0, facts, wiring.clock.now()))

@@ -28,6 +28,7 @@ class Repo(SQLModel, table=True):
     installation_id: int | None = Field(default=None, sa_column=big_column(nullable=True))
     is_private: bool = True
     problem: str = ""
+    unread: str = ""  # why what happened at the forge could not be asked for, more than once in a row
     looked_at: float = 0  # when what happened at the forge was last asked for; 0: never, all there is old
     schedules_sha: str = ""  # the commit of the default branch whose schedules stand in the table
     created_at: float

@@ -108,13 +108,15 @@ def _arrived(log: list[SentDelivery]) -> int:
 
 
 def _our_side(session: Session, wiring: Wiring, mode: str, template: AppTemplate) -> OurSide:
-    names = {repo.id: repo.full_name for repo in mirrored_repos(session)}
+    mirrored = mirrored_repos(session)
+    names = {repo.id: repo.full_name for repo in mirrored}
     return OurSide(
         public_url=wiring.settings.public_url,
         mode=mode,
         template=template,
         parked=[f"{r.kind} of {names.get(r.repo_id, 'a repo')} {r.target[:60]}: {r.problem}" for r in parked(session)],
         failed_deliveries=count_deliveries(session, DeliveryState.FAILED, wiring.clock.now() - DAY_S),
+        unread={repo.full_name: repo.unread for repo in mirrored if repo.unread},
     )
 
 

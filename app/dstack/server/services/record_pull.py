@@ -4,13 +4,28 @@ from __future__ import annotations
 
 from sqlmodel import Session
 
+from dstack.errors import ForgeRefused
 from dstack.server.decide.head_time import head_since
-from dstack.server.gateways.forge_facts import PullFacts
+from dstack.server.gateways.forge import Forge
+from dstack.server.gateways.forge_facts import Place, PullFacts
 from dstack.server.models import PullRequest
 from dstack.server.store.github import pull_by_number
 from dstack.server.store.outbox import COMMENT, mark_outdated
 
+_GONE = (404, 410)
 _KEPT = ("title", "author", "head_branch", "head_repo", "is_fork", "base_branch", "base_sha", "is_draft", "is_open")
+
+
+def pull_or_gone(forge: Forge, place: Place, known: PullRequest) -> PullFacts:
+    """As it is at the forge now. One that is gone there without a trace (with the account of a spammer) is closed.
+    Raises ForgeFailed."""
+    try:
+        return forge.pull(place, known.number)
+    except ForgeRefused as error:
+        if error.answer not in _GONE:
+            raise
+    facts = {name: getattr(known, name) for name in (*_KEPT, "number", "head_sha", "updated_at")}
+    return PullFacts(**{**facts, "is_open": False})
 
 
 def record_pull(session: Session, repo_id: int, facts: PullFacts, now: float) -> PullRequest:

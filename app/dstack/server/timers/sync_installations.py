@@ -34,10 +34,10 @@ def sync_installations(wiring: Wiring) -> int:
         before = wiring.db.read(newest_about_repos)
         try:
             repos = wiring.forge.repos_of(facts.id)
+            same = same_projects(wiring, facts.id, [repo.full_name for repo in repos])
         except ForgeFailed as error:
             log.warning("repositories of %s: %s", facts.account, error.message, extra={"action": "github"})
             continue
-        same = same_projects(wiring, facts.id, [repo.full_name for repo in repos])
         wiring.db.write(partial(_cover, installation=facts.id, repos=repos, now=now, before=before, same=same))
     return len(wiring.db.read(mirrored_repos))
 

@@ -28,9 +28,13 @@ def forge_overview(session: Session, github_url: str) -> ForgeOverview:
             ForgeRepo(row.account, f"{github_url}/{quote(row.account)}", row.problem)
             for row in list_installations(session)
         ],
-        [ForgeRepo(repo.full_name, _url(github_url, repo), repo.problem) for repo in repos],
+        [ForgeRepo(repo.full_name, _url(github_url, repo), repo.problem or _unread(repo)) for repo in repos],
         _refused(session, {repo.id or 0: repo.full_name for repo in list_repos(session)}),
     )
+
+
+def _unread(repo: Repo) -> str:
+    return f"it could not be looked at, and is tried again: {repo.unread}" if repo.unread else ""
 
 
 def _url(github_url: str, repo: Repo) -> str:

@@ -178,6 +178,7 @@ def upgrade() -> None:
         batch_op.add_column(sa.Column("installation_id", BIG, nullable=True))
         batch_op.add_column(sa.Column("is_private", sa.Boolean(), nullable=False, server_default=sa.true()))
         batch_op.add_column(sa.Column("problem", sa.String(), nullable=False, server_default=""))
+        batch_op.add_column(sa.Column("unread", sa.String(), nullable=False, server_default=""))
         batch_op.add_column(sa.Column("looked_at", sa.Float(), nullable=False, server_default="0"))
         batch_op.add_column(sa.Column("schedules_sha", sa.String(), nullable=False, server_default=""))
         batch_op.create_index("repos_by_forge_id", ["forge", "forge_id"], unique=False)
