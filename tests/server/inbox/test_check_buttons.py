@@ -145,6 +145,42 @@ def test_one_check_for_all_runs_of_a_commit_has_buttons_too(tmp_path: Path) -> N
             assert pressed(scene, "check_run.requested_action").reason == "it is not a check of a run here"
 
 
+def test_config_run_again_reads_the_files_anew(scene: Joined) -> None:
+    """What they name elsewhere is mended meanwhile: here another repository's provider."""
+    provider = "{repo: acme/providers, ref: v1, name: sweep}"
+    text = f"workflows:\n  - {{name: train, provider: {provider}, on: [push, pull_request]}}\n"
+    sha = scene.fake.push(REPO, "topic", {FILE: text})
+    number = scene.fake.open_pull(REPO, "topic")
+    scene.settle()
+    assert scene.runs(sha) == []
+    check = wait_for(lambda: completed(scene, sha, f"config:{sha}"))
+    assert check.conclusion == "failure" and "acme/providers" in check.output["title"]
+    wait_for(lambda: scene.fake.statuses(REPO, sha)["dstack/config"].state == "error")
+    scene.fake.press_rerun(check.id)
+    assert pressed(scene, "check_run.rerequested").reason == f"the workflow files at {sha[:7]} are read again"
+    assert scene.runs(sha) == []
+    copy = scene.api.working_copy("acme/providers")
+    copy.commit({".dstack/providers.yaml": "providers: [{name: sweep, commands: python sweep.py}]\n"})
+    copy.git("tag", "v1")
+    copy.push()
+    copy.push("v1")
+    handled = len(scene.deliveries())
+    scene.fake.press_rerun_suite(check.suite)
+    pressed(scene, "check_suite.rerequested")
+    assert [(run.trigger.value, run.pull_request) for run in scene.runs(sha)] == [
+        ("pull_request", number),
+        ("push", None),
+    ]
+    assert len([d for d in scene.deliveries()[handled:] if d.replay_of is not None]) == 1, (
+        "what was told, not its replays"
+    )
+    wait_for(lambda: check.conclusion == "success")
+    wait_for(lambda: scene.fake.statuses(REPO, sha)["dstack/config"].state == "success")
+    scene.fake.press_rerun(check.id)
+    pressed(scene, "check_run.rerequested")
+    assert len(scene.runs(sha)) == 2, "nothing twice"
+
+
 def test_a_held_forks_button_approves_its_commit(scene: Joined) -> None:
     fork = scene.fake.fork(REPO, "stranger")
     sha = scene.fake.push(fork, "topic", {"a": "1"}, author="stranger")

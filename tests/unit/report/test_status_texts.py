@@ -164,6 +164,8 @@ def test_what_is_not_needed_is_answered_unless_a_run_says_more() -> None:
 
 def test_files_with_problems_are_an_error() -> None:
     why = "config error: .dstack/workflows.yaml:3:5: unknown key\n.dstack/workflows.yaml:9:1: no name"
+    (mended,) = all_of(not_needed=[row("config", "", is_problem=True)])
+    assert (mended.context, mended.state.value) == ("dstack/config", "success")
     (status,) = all_of(not_needed=[row("config", why, is_problem=True)])
     assert (status.context, status.state) == ("dstack/config", StatusState.ERROR)
     assert status.text == "config error: .dstack/workflows.yaml:3:5: unknown key (and 1 more)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from sqlmodel import Session
@@ -12,12 +12,14 @@ from dstack.server.forge_events import CheckRunEvent, CheckSuiteEvent, Origin
 from dstack.server.gateways.forge_facts import Permission
 from dstack.server.gateways.kept import keep_commits
 from dstack.server.handlers.github import settle
+from dstack.server.handlers.read_again import ask_pulls, read_again
 from dstack.server.handlers.registry import handles_event
 from dstack.server.models import Delivery, Group, Repo, Run
 from dstack.server.models.delivery import DeliveryState
-from dstack.server.report.check import APPROVE, OF_COMMIT, OF_RUN, TAG_LATEST
+from dstack.server.report.check import APPROVE, OF_COMMIT, OF_PROBLEMS, OF_RUN, TAG_LATEST
 from dstack.server.services.restart_run import restart_run
 from dstack.server.services.settle_delivery import settle_delivery
+from dstack.server.store.run_facts import problem_of_commit
 from dstack.server.store.runs import clean_runs_at, run_by_name, runs_of_delivery
 from dstack.server.transitions.deliveries import receive_delivery
 from dstack.server.transitions.tags import move_tag
@@ -34,8 +36,8 @@ def handle_check_run(wiring: Wiring, delivery: Delivery, repo: Repo, event: Chec
     run = wiring.db.read(lambda s: _run_meant(s, event, number))
     if run is None or run.repo_id != repo.id:
         again = event.origin.action == "rerequested"
-        if again and _is_of_commit(event):
-            _act(wiring, delivery, repo, event.origin, partial(_restart_all, wiring, delivery, repo, event.head_sha))
+        if again and event.external_id.startswith((OF_COMMIT, OF_PROBLEMS)):
+            _do_again(wiring, delivery, repo, event.origin, event.head_sha, whole=_is_of_commit(event))
         else:
             settle(wiring, delivery, DeliveryState.IGNORED, "it is not a check of a run here", repo)
         return
@@ -54,7 +56,30 @@ def handle_check_run(wiring: Wiring, delivery: Delivery, repo: Repo, event: Chec
 @handles_event(CheckSuiteEvent)
 def handle_check_suite(wiring: Wiring, delivery: Delivery, repo: Repo, event: CheckSuiteEvent) -> None:
     """Re-run all checks. Raises ForgeBusy and ForgeDown."""
-    _act(wiring, delivery, repo, event.origin, partial(_restart_all, wiring, delivery, repo, event.head_sha))
+    _do_again(wiring, delivery, repo, event.origin, event.head_sha, whole=True)
+
+
+def _do_again(wiring: Wiring, delivery: Delivery, repo: Repo, origin: Origin, sha: str, *, whole: bool) -> None:
+    """Read the files of a commit that had problems, and with `whole` also run again what has run there."""
+    problem = wiring.db.read(lambda s: problem_of_commit(s, repo.id or 0, sha))
+    acts: list[Act] = [partial(_restart_all, wiring, delivery, repo, sha)] if whole else []
+    if not whole or (problem is not None and problem.why):
+        pulls = ask_pulls(wiring, repo, sha)
+        acts.append(lambda s: read_again(s, wiring, delivery, repo, sha, pulls))
+    _act(wiring, delivery, repo, origin, partial(_whatever_can_be_done, acts))
+
+
+def _whatever_can_be_done(acts: Sequence[Act], session: Session) -> str:
+    """Raises Conflict where nothing could."""
+    said, problems = [], []
+    for act in acts:
+        try:
+            said.append(act(session))
+        except Conflict as error:
+            problems.append(error)
+    if not said:
+        raise problems[0]
+    return "\n".join(said)
 
 
 def _run_meant(session: Session, event: CheckRunEvent, number: str) -> Run | None:

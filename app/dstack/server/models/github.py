@@ -109,7 +109,8 @@ class Command(SQLModel, table=True):
 class NotNeeded(SQLModel, table=True):
     """A workflow that an event did not start, so that a required status does not hang: it is answered with `why`.
     `carried_sha`: an earlier commit that the workflow reads the same of; as long as its run there did not succeed, that
-    is what is answered. `is_problem`: the files at the commit have problems, which are what is answered."""
+    is what is answered. `is_problem`: the files at the commit have problems, which are what is answered; with an empty
+    `why` they could be read since."""
 
     __tablename__ = "not_needed"
     __table_args__ = (Index("not_needed_carrying", "repo_id", "carried_sha"),)

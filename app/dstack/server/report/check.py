@@ -31,6 +31,7 @@ _LOG_BYTES = 45_000
 _MOST_REMARKS = 50
 _MOST_BUTTONS = 3  # GitHub takes no more
 _FROM_WORST = ("action_required", "failure", "timed_out", "cancelled", "success")
+_NO_RUN = "No run was made. Check the files with `dstack lint`; Re-run reads them again.\n\n{}\n"
 _SHORTENED = "\n\n(shortened; the page of the run has all of it)\n"
 
 # What an external id begins with, by what the check is about.
@@ -259,7 +260,8 @@ def _how_many(checks: Sequence[CheckWrite]) -> str:
 
 
 def check_of_problems(sha: str, why: str, public_url: str) -> CheckWrite:
-    """Of a commit whose files cannot be read: every problem on its line. `external_id` is `config:SHA`."""
+    """Of a commit whose files cannot be read: every problem on its line; `why` is empty where they could be since.
+    `external_id` is `config:SHA`."""
     text = why.removeprefix("config error: ")
     return CheckWrite(
         name="dstack / config",
@@ -267,8 +269,8 @@ def check_of_problems(sha: str, why: str, public_url: str) -> CheckWrite:
         external_id=f"{OF_PROBLEMS}{sha}",
         url=public_url,
         status="completed",
-        title=status_words.one_line(text, _TITLE),
-        summary=_within(f"No run was made. Check the files with `dstack lint`.\n\n{fenced(cut(text, 30_000))}\n"),
-        conclusion="failure",
+        title=status_words.one_line(text, _TITLE) or status_words.READ_SINCE,
+        summary=_within(_NO_RUN.format(fenced(cut(text, 30_000)))) if text else status_words.READ_SINCE,
+        conclusion="failure" if text else "success",
         annotations=annotations_of_problems(text),
     )

@@ -149,8 +149,9 @@ def _not_needed(commit: CommitFacts, newest: Collection[str], public_url: str, n
     for row in commit.not_needed:
         context, carried = f"dstack/{row.workflow}", commit.carried.get(row.workflow)
         if row.is_problem:
-            text = words.one_line(_first_problem(row.why), TEXT_MOST)
-            found.append(StatusWrite(commit.sha, "dstack/config", StatusState.ERROR, text, public_url))
+            state = StatusState.ERROR if row.why else StatusState.SUCCESS
+            text = words.one_line(_first_problem(row.why), TEXT_MOST) if row.why else words.READ_SINCE
+            found.append(StatusWrite(commit.sha, "dstack/config", state, text, public_url))
         elif context in newest or (carried is not None and is_about_to_be_judged(carried.run, now)):
             continue
         elif carried is not None and (state := status_of(carried)[0]) is not StatusState.SUCCESS:

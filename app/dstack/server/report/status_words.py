@@ -11,6 +11,7 @@ from dstack.wire.states import Reason
 
 # Their message says all by itself.
 _TELLING = (Reason.EXIT_CODE, Reason.NO_SUCH_TAG, Reason.DEPENDENCY_FAILED)
+READ_SINCE = "the workflow files could be read since"
 _UNITS = ("B", "KB", "MB", "GB", "TB", "PB")
 
 

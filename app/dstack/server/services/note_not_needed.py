@@ -44,6 +44,10 @@ def note_problem(session: Session, repo_id: int, sha: str, problem: str, now: fl
     why = f"config error: {problem}"[:_LONGEST]
     row = NotNeeded(repo_id=repo_id, sha=sha, workflow=CONFIG, why=why, is_problem=True, created_at=now)
     _put(session, row)
+    _tell_of_problem(session, repo_id, sha, now)
+
+
+def _tell_of_problem(session: Session, repo_id: int, sha: str, now: float) -> None:
     mark_outdated(session, STATUS, f"{repo_id}:{sha}", now)
     mark_outdated(session, CHECK, f"{repo_id}:config:{sha}", now)
     for pull in pulls_at(session, repo_id, sha):
@@ -54,11 +58,20 @@ def forget_not_needed(session: Session, runs: Iterable[Run]) -> None:
     """Clean runs were made: what they answer for themselves counts, and the files could be read after all."""
     for run in runs:
         if run.is_clean:
-            for name in (run.workflow, CONFIG):
-                row = session.get(NotNeeded, (run.repo_id, run.sha, name))
-                if row is not None and (name != CONFIG or row.is_problem):
-                    session.delete(row)
+            row = session.get(NotNeeded, (run.repo_id, run.sha, run.workflow))
+            if row is not None and not row.is_problem:
+                session.delete(row)
+            _note_mended(session, run)
     session.flush()
+
+
+def _note_mended(session: Session, run: Run) -> None:
+    """What the forge was told of problems stays there until something else is."""
+    row = session.get(NotNeeded, (run.repo_id, run.sha, CONFIG))
+    if row is not None and row.is_problem and row.why:
+        row.why = ""
+        session.add(row)
+        _tell_of_problem(session, run.repo_id, run.sha, run.created_at)
 
 
 def _put(session: Session, row: NotNeeded) -> None:

@@ -136,7 +136,7 @@ def _load(session: Session, mark: OutboxMark, url: str, now: float) -> _Loaded |
     runs = runs_of_pull(session, pull)
     head, _ = newest_at(runs, pull.head_sha)
     going = [run.started_at or run.created_at for run in head if not (run.state.is_final or run.is_held)]
-    problems = [row for row in not_needed_at(session, repo_id, pull.head_sha) if row.is_problem]
+    problems = [row for row in not_needed_at(session, repo_id, pull.head_sha) if row.is_problem and row.why]
     picture = picture_of(pull, runs, _facts(session, pull, runs), problems, repo.full_name, url)
     sent = reports.report_of(session, repo_id, COMMENT, number)
     return _Loaded(

@@ -35,6 +35,8 @@ class Filed:
     outcome: str
 
 
+_NEWEST = 50
+
 # One statement a webhook, without building objects: thousands of them come at once after a push to many repositories.
 _INSERT = text(
     "INSERT INTO deliveries (guid, kind, repo_id, sender, body, event, payload, digest, state, reason, tries,"
@@ -129,6 +131,15 @@ def end_delivery(
 
 def groups_of_delivery(session: Session, delivery_id: int) -> Sequence[Group]:
     return session.exec(select(Group).where(Group.delivery_id == delivery_id).order_by(col(Group.id))).all()
+
+
+def failed_pushes(session: Session, repo_id: int) -> Sequence[Delivery]:
+    """The newest pushes and merge groups of a repo that could not be handled, oldest first; none that was filed again."""
+    told = (Delivery.kind == "push") | (Delivery.event == "push") | col(Delivery.event).startswith("merge_group")
+    failed = (Delivery.repo_id == repo_id, Delivery.state == DeliveryState.FAILED, col(Delivery.replay_of).is_(None))
+    return session.exec(select(Delivery).where(told, *failed).order_by(col(Delivery.id).desc()).limit(_NEWEST)).all()[
+        ::-1
+    ]
 
 
 def count_deliveries(session: Session, state: DeliveryState, since: float) -> int:
