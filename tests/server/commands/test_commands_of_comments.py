@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from command_scene import PROGRAM, READER, STRANGER, WRITER, Talk
 from joined_github import REPO
+from sqlmodel import Session
+
+from dstack.server.decide.states import Event
+from dstack.server.models import Run
+from dstack.server.store.jobs import jobs_of_run
+from dstack.server.transitions.jobs import move_job
+from dstack.wire.states import JobState
 
 
 def test_a_workflows_own_word_runs_it_with_its_variables(scene: Talk) -> None:
@@ -220,6 +227,39 @@ def test_runs_of_another_repository_are_not_there(scene: Talk) -> None:
     scene.reactions(comment, "confused")
     assert scene.reply(comment).count("has no run") == 3
     assert scene.api.get_run(other)["state"] == "queued"
+
+
+def test_runs_of_another_pull_request_are_not_this_ones(scene: Talk) -> None:
+    other = scene.fresh()
+    (theirs,), (mine,) = other.mine(), scene.mine()
+    comment = scene.say(f"/dstack stop {theirs.name}\n/dstack tag {theirs.name} x\n/dstack retry {theirs.name}")
+    scene.reactions(comment, "confused")
+    said = scene.reply(comment)
+    assert said.count(f"{theirs.name} is no run of ") == 3 and said.count(f"Those are: {mine.name}.") == 3
+    assert scene.api.get_run(theirs.name)["state"] == "queued" and len(scene.mine()) == 1
+
+
+def test_a_tag_may_be_put_on_the_run_whose_result_was_taken_over(scene: Talk) -> None:
+    """It is the one that the pull request names: `same as ...`."""
+    (did,) = scene.mine()
+    succeed(scene, did)
+    other = scene.fresh()
+    scene.fake.force_push(REPO, scene.pull(other.number).head_branch, scene.sha)
+    scene.settle()
+    assert other.mine()[-1].adopted_id == did.id
+    comment = other.say(f"/dstack tag {did.name} best\n/dstack stop {did.name}")
+    assert other.reply(comment).count(f"{did.name} is no run of ") == 1  # stopping it would be another's business
+    (tag,) = scene.api.ok("GET", f"/api/v1/tags?repo={REPO}")
+    assert (tag["tag"], tag["run"]) == ("check:best", did.name)
+
+
+def succeed(scene: Talk, run: Run) -> None:
+    def unit(session: Session) -> None:
+        (job,) = jobs_of_run(session, run.id or 0)
+        job.state = JobState.SAVING
+        move_job(session, job, Event.SUCCEED, now=scene.api.wiring.clock.now())
+
+    scene.api.wiring.db.write(unit)
 
 
 def test_a_run_that_never_began_is_told_of(scene: Talk) -> None:

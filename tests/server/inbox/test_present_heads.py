@@ -8,6 +8,7 @@ from itertools import count
 
 import pytest
 from joined_github import FILE, REPO, Joined, joined
+from served_api import ARunner
 
 from dstack.server.models import Run
 from dstack.server.models.delivery import DeliveryState
@@ -30,6 +31,11 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Joined]:
         scene.fake.push(REPO, "dev", {"d": "1"})
         scene.fake.set_permission(REPO, "wendy", "write")
         yield scene
+
+
+@pytest.fixture(scope="module")
+def runner(scene: Joined) -> ARunner:
+    return scene.api.runner()
 
 
 class Topic:
@@ -89,16 +95,18 @@ def test_an_earlier_base_is_judged_again(scene: Joined, topic: Topic) -> None:
 
 
 @pytest.mark.parametrize("workflow", ["check", "train"])
-def test_a_head_whose_run_goes_on_still_takes_the_place_of_the_one_between(topic: Topic, workflow: str) -> None:
+def test_a_head_whose_run_goes_on_still_takes_the_place_of_the_one_between(
+    topic: Topic, runner: ARunner, workflow: str
+) -> None:
     """Nothing is made for it; the head between gives way all the same."""
     scene = topic.scene
     first = scene.fake.push(REPO, topic.branch, {FILE: FILES[FILE].replace("{labels: [nobody]}", "{}")})
     scene.settle()
     (run,) = topic.runs(first, workflow)
-    held = scene.api.runner().take(run.name)
+    held = runner.take(run.name)
     held.state("running")
     second = topic.push("2")
-    assert topic.runs(second, workflow)[0].state in (JobState.QUEUED, JobState.WAITING)
+    assert not topic.runs(second, workflow)[0].state.is_final
     topic.back_to(first)
     assert [one.state for one in topic.runs(first, workflow)] == [JobState.RUNNING]
     assert gave_way(topic.runs(second, workflow)[0])[1] == run.name
@@ -122,6 +130,15 @@ def test_what_gave_way_to_another_pull_request_is_not_started_over_by_news_told_
         scene.fake.send_raw("pull_request", one.payload)
     scene.settle()
     assert len(topic.runs(topic.first, "turns")) == len(other.runs(other.first, "turns")) == 1
+
+
+def test_what_gave_way_to_another_pull_request_is_tried_again_when_asked(topic: Topic) -> None:
+    scene = topic.scene
+    Topic(scene)
+    gave_way(topic.runs(topic.first, "turns")[0])
+    scene.fake.comment(REPO, topic.number, "wendy", "/dstack retry", created_at=scene.fake.clock() + 5)
+    scene.settle()
+    assert [run.state for run in topic.runs(topic.first, "turns")] == [JobState.STOPPED, JobState.WAITING]
 
 
 class Backwards(random.Random):

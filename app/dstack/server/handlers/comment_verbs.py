@@ -25,12 +25,14 @@ from dstack.server.report.replies import Answer, event_plan_text, help_text, pla
 from dstack.server.services.approve_pull import approve_pull
 from dstack.server.services.restart_run import restart_run
 from dstack.server.services.stop_run import stop_run
-from dstack.server.store.pulls import runs_of_pull
+from dstack.server.store.adoption import adopters_of
+from dstack.server.store.pulls import is_of_pull, runs_of_pull
 from dstack.server.store.runs import run_by_name
 from dstack.server.transitions.tags import move_tag
-from dstack.wire.states import JobState, Trigger
+from dstack.wire.states import JobState, Reason, Trigger
 
 Record = Callable[[Session, Answer], None]
+_MOST_NAMED = 5  # runs that an answer lists
 
 
 def do(scene: Scene, asked: Asked, line: str, key: str, record: Record) -> None:
@@ -162,7 +164,7 @@ def _retry(scene: Scene, asked: Asked) -> Change:
         scene.require_head()
 
     def unit(session: Session, line: str) -> Answer:
-        again = [_named(session, scene, asked.run)] if asked.run else _failed_at_head(session, scene)
+        again = [_named(session, scene, asked.run)] if asked.run else _ended_badly_at_head(session, scene)
         made, problems = _restart(session, scene, again)
         text = "\n".join(["started again", *(f"- {plain(problem)}" for problem in problems)])
         return Answer(line, True, text, tuple(run.name for run in made), is_told=bool(problems))
@@ -189,16 +191,18 @@ def _newest_at_head(session: Session, scene: Scene) -> list[Run]:
     return list({run.workflow: run for run in reversed(at_head)}.values())
 
 
-def _failed_at_head(session: Session, scene: Scene) -> list[Run]:
-    failed = [run for run in _newest_at_head(session, scene) if run.state is JobState.FAILED]
-    if not failed:
+def _ended_badly_at_head(session: Session, scene: Scene) -> list[Run]:
+    """What failed, and what gave way to other work."""
+    newest = _newest_at_head(session, scene)
+    ended = [run for run in newest if run.state is JobState.FAILED or run.reason is Reason.SUPERSEDED_BY]
+    if not ended:
         raise Conflict(f"no run has failed at {scene.sha[:7]}")
-    return failed
+    return ended
 
 
 def _tag(scene: Scene, asked: Asked) -> Change:
     def unit(session: Session, line: str) -> Answer:
-        run = _named(session, scene, asked.run)
+        run = _named(session, scene, asked.run, or_adopted=True)
         tag = move_tag(session, run, asked.tag, by=scene.author, now=scene.wiring.clock.now())
         return Answer(line, True, f"`{tag.label}` stands on", (run.name,), is_told=False)
 
@@ -239,11 +243,16 @@ def _check_names_one(scene: Scene, given: str) -> None:
         ) from None
 
 
-def _named(session: Session, scene: Scene, name: str) -> Run:
-    """A run of this repository: one of another reads as one that is not there."""
+def _named(session: Session, scene: Scene, name: str, *, or_adopted: bool = False) -> Run:
+    """A run of this pull request, `or_adopted` also one whose result a run of it took over. One of another repository
+    reads as one that is not there."""
     run = run_by_name(session, name) if is_run_name(name) else None
     if run is None or run.repo_id != scene.repo_id:
         raise NotFound(f"{scene.repo.full_name} has no run {name!r}")
+    takers = adopters_of(session, run.id or 0) if or_adopted else []
+    if not any(is_of_pull(scene.pull, one) for one in (run, *takers)):
+        mine = ", ".join(one.name for one in runs_of_pull(session, scene.pull)[:_MOST_NAMED])
+        raise Conflict(f"{name} is no run of #{scene.pull.number}", f"Those are: {mine or 'none'}.")
     return run
 
 

@@ -26,6 +26,15 @@ def runs_of_pull(session: Session, pull: PullRequest) -> Sequence[Run]:
     return sorted(found, key=lambda run: run.id or 0, reverse=True)[:MOST_RUNS]
 
 
+def is_of_pull(pull: PullRequest, run: Run) -> bool:
+    """Whether it is one of those `runs_of_pull` answers, however many there are."""
+    if run.repo_id != pull.repo_id or run.parent_sha:
+        return False
+    is_push = run.pull_request is None and run.trigger is Trigger.PUSH
+    at_head = (run.sha, run.branch) == (pull.head_sha, pull.head_branch)
+    return run.pull_request == pull.number or (is_push and at_head and not pull.is_fork)
+
+
 def _newest(session: Session, pull: PullRequest, condition: ColumnElement[bool]) -> Sequence[Run]:
     return session.exec(
         select(Run)
