@@ -116,7 +116,7 @@ class Lane:
         except ForgeRefused as error:
             log.warning("%s %s: %s", mark.kind, mark.target, error.message, extra={"action": "forge"})
             self._drop()
-            self._wiring.db.write(partial(reports.park, mark=mark, problem=_problem(error)))
+            self._wiring.db.write(partial(reports.park, mark=mark, problem=_problem(error), answer=error.answer))
         except ForgeBusy as error:
             self._pace = self._pace.after_busy(self._now(), error.retry_after)
             self._drop()

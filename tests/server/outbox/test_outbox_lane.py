@@ -16,8 +16,9 @@ from dstack.server.models import OutboxMark, PullRequest, Repo
 from dstack.server.outbox_sending import Sender
 from dstack.server.services import send_checks, send_comments, send_statuses
 from dstack.server.store.outbox import CHECK, COMMENT, ISSUE, REACTION, REPLY, STATUS
-from dstack.server.store.reports import parked, unpark
+from dstack.server.store.reports import note_refused, parked, unpark
 from dstack.server.store.repos import repo_by_name
+from dstack.server.timers.sync_installations import sync_installations
 from dstack.server.wiring import Wiring
 
 OURS = {STATUS: send_statuses.send, CHECK: send_checks.send, COMMENT: send_comments.send}
@@ -268,6 +269,29 @@ def test_a_repository_that_is_gone_is_asked_once(scene: Scene) -> None:
     scene.idle()
     assert sorted(kind for kind, _ in problems(scene)) == [CHECK, STATUS]
     assert scene.marks(later=True) == [] and len(scene.github.writes()) == 2
+
+
+def test_what_was_refused_for_our_key_is_sent_once_github_takes_it(scene: Scene) -> None:
+    scene.use(OURS)
+    sync_installations(scene.wiring)
+    scene.wiring.db.write(lambda s: note_refused(s, 1, COMMENT, "9", "it is gone", 404))
+    busy_commit(scene)
+    scene.idle()
+    scene.github.expire_tokens()
+    scene.github.faults.error(401, "access_tokens", count=None)
+    scene.run("lint")
+    scene.idle()
+    assert {kind for kind, _ in problems(scene)} == {STATUS, CHECK, COMMENT}
+    sync_installations(scene.wiring)
+    assert scene.marks() == [] and len(scene.github.checks(REPO)) == 1
+    scene.github.faults.clear()
+    sync_installations(scene.wiring)
+    assert scene.marks() == [(CHECK, "1:2"), (STATUS, f"1:{scene.sha}")]
+    scene.idle()
+    assert [check.name for check in scene.github.checks(REPO)] == ["dstack / train", "dstack / lint"]
+    assert scene.statuses()["dstack/lint"][0] == "pending" and list(problems(scene)) == [(COMMENT, "9")]
+    sync_installations(scene.wiring)
+    assert scene.marks() == []
 
 
 def test_a_status_refused_for_good_holds_up_no_other(scene: Scene) -> None:

@@ -126,7 +126,8 @@ class NotNeeded(SQLModel, table=True):
 
 class ForgeReport(SQLModel, table=True):
     """What we last wrote to the forge about `target`, written again only when it changed. `external_id`
-    is the forge's id of it (a check run, a comment, an issue); `writes` counts them; `problem`: why it is parked."""
+    is the forge's id of it (a check run, a comment, an issue); `writes` counts them; `problem`: why it is parked,
+    `answer` the status that the forge answered with then."""
 
     __tablename__ = "forge_reports"
 
@@ -138,3 +139,4 @@ class ForgeReport(SQLModel, table=True):
     writes: int = 0
     sent_at: float | None = None
     problem: str = ""
+    answer: int | None = None

@@ -12,6 +12,8 @@ from dstack.server.models.repo import GITHUB
 from dstack.server.store.outbox import CHECK, NOTIFY, STATUS, VERDICT, clear_mark, mark_outdated
 from dstack.wire.states import FINAL_STATES
 
+_UNKNOWN_TO_THEM = 401
+
 
 def report_of(session: Session, repo_id: int, kind: str, target: str) -> ForgeReport | None:
     return session.get(ForgeReport, (repo_id, kind, target))
@@ -49,24 +51,26 @@ def note_sent(
     """The forge has it. `external_id` None keeps the one known."""
     reach("forge-told")
     row = session.get(ForgeReport, (repo_id, kind, target)) or ForgeReport(repo_id=repo_id, kind=kind, target=target)
-    row.digest, row.sent_at, row.problem = digest, now, ""
+    row.digest, row.sent_at, row.problem, row.answer = digest, now, "", None
     row.writes += 1
     if external_id is not None:
         row.external_id = external_id
     session.add(row)
 
 
-def note_refused(session: Session, repo_id: int, kind: str, target: str, problem: str) -> None:
+def note_refused(
+    session: Session, repo_id: int, kind: str, target: str, problem: str, answer: int | None = None
+) -> None:
     """The forge does not take it, and asking again does not help: people are to see why."""
     row = session.get(ForgeReport, (repo_id, kind, target)) or ForgeReport(repo_id=repo_id, kind=kind, target=target)
-    row.problem = problem[:500]
+    row.problem, row.answer = problem[:500], answer
     session.add(row)
 
 
-def park(session: Session, mark: OutboxMark, problem: str) -> None:
+def park(session: Session, mark: OutboxMark, problem: str, answer: int | None = None) -> None:
     """Give a mark up, and show why."""
     repo_id, target = split_target(mark)
-    note_refused(session, repo_id, mark.kind, target, problem)
+    note_refused(session, repo_id, mark.kind, target, problem, answer)
     clear_mark(session, mark)
 
 
@@ -75,7 +79,7 @@ def finish(session: Session, mark: OutboxMark) -> None:
     repo_id, target = split_target(mark)
     row = session.get(ForgeReport, (repo_id, mark.kind, target))
     if row is not None and row.problem:
-        row.problem = ""
+        row.problem, row.answer = "", None
         session.add(row)
     clear_mark(session, mark)
 
@@ -89,7 +93,16 @@ def parked(session: Session, repo_id: int | None = None) -> Sequence[ForgeReport
 def unpark(session: Session, repo_ids: Collection[int], now: float) -> int:
     """Try again all that these repositories did not take: the App's key or rights have changed. How many there were.
     The reasons stay until it worked."""
-    rows = [row for repo_id in repo_ids for row in parked(session, repo_id)]
+    return _mark_again(session, [row for repo_id in repo_ids for row in parked(session, repo_id)], now)
+
+
+def unpark_unsigned(session: Session, repo_ids: Collection[int], now: float) -> int:
+    """Try again what these repositories did not take because the forge did not know us: it does now."""
+    rows = [row for repo_id in repo_ids for row in parked(session, repo_id) if row.answer == _UNKNOWN_TO_THEM]
+    return _mark_again(session, rows, now)
+
+
+def _mark_again(session: Session, rows: Sequence[ForgeReport], now: float) -> int:
     for row in rows:
         # A status is parked by commit and context, and rendered by commit.
         target = row.target.partition(":")[0] if row.kind == STATUS else row.target

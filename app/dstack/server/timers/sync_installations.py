@@ -14,7 +14,8 @@ from dstack.server.services.adopt_repo import adopt_repo
 from dstack.server.services.record_installation import NOT_COVERED, let_go, record_installation
 from dstack.server.services.same_projects import same_projects
 from dstack.server.store.deliveries import newest_about_repos
-from dstack.server.store.github import list_installations, mirrored_repos
+from dstack.server.store.github import list_installations, mirrored_repos, repos_of_installation
+from dstack.server.store.reports import unpark_unsigned
 from dstack.server.wiring import Wiring
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,8 @@ def _cover(
     session: Session, installation: int, repos: list[ForgeRepo], now: float, before: int, same: set[str]
 ) -> None:
     """Unless an event about repositories came in since we asked: that may be the newer news."""
+    known = [repo.id or 0 for repo in repos_of_installation(session, installation)]
+    unpark_unsigned(session, known, now)  # the answer shows that our key is taken
     if newest_about_repos(session) != before:
         return
     for repo in repos:

@@ -87,6 +87,7 @@ def upgrade() -> None:
         sa.Column("writes", sa.Integer(), nullable=False),
         sa.Column("sent_at", sa.Float(), nullable=True),
         sa.Column("problem", sa.String(), nullable=False),
+        sa.Column("answer", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(
             ["repo_id"],
             ["repos.id"],
