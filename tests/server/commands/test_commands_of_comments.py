@@ -83,6 +83,18 @@ def test_the_head_moved_and_was_heard_of_before_an_older_comment(scene: Talk) ->
     assert len(scene.commented()) == 2
 
 
+def test_a_server_whose_clock_is_slow_does_not_take_a_push_for_older_than_it_is(scene: Talk) -> None:
+    clock = scene.api.clock
+    clock.ahead -= 300
+    try:
+        moved = scene.fake.push_pull(REPO, scene.number, {"train.py": "print('mine')\n"})
+        scene.settle()
+        comment = scene.say("/train", created_at=scene.fake.clock() - 60)
+    finally:
+        clock.ahead += 300
+    assert f"head moved to {moved[:7]}" in scene.reply(comment) and scene.commented() == []
+
+
 def test_the_head_moved_in_the_very_second_of_the_comment(scene: Talk) -> None:
     moved = scene.fake.push_pull(REPO, scene.number, {"train.py": "print('mine')\n"})
     scene.settle()
