@@ -10,8 +10,15 @@ from itertools import count
 
 import pytest
 from joined_github import Joined, joined, workflows
+from served_api import wait_for
+from sqlmodel import Session
 
+from dstack.server.models.delivery import DeliveryState
+from dstack.server.services.file_found import FOUND_PULL
+from dstack.server.services.settle_delivery import settle_delivery
+from dstack.server.store.deliveries import delivery_by_guid
 from dstack.server.timers.watch_github import GithubWatch
+from dstack.server.transitions.deliveries import receive_found
 from dstack.server.web.github_overview import forge_overview
 from dstack.wire.states import JobState
 
@@ -39,6 +46,10 @@ class Polling:
         self.look()
         assert self.at.repo(name) is not None
         return name
+
+    def told(self) -> None:
+        """GitHub can reach it after all, to the end of the test."""
+        self.at.app.webhook_url = f"{self.at.api.url}/webhooks/github"
 
     def trouble(self, name: str) -> tuple[str, str]:
         """What the page and the doctor say of a repository."""
@@ -87,7 +98,7 @@ def test_a_push_that_nobody_told_is_looked_at_with_the_next_one(polling: Polling
     fake, name = polling.at.fake, polling.repo({".dstack/workflows.yaml": train})
     fake.webhooks.drop(1, "push")
     fake.push(name, "main", {"train.py": "2"})
-    polling.at.app.webhook_url = f"{polling.at.api.url}/webhooks/github"
+    polling.told()
     sha = fake.push(name, "main", {"README.md": "said"})
     polling.at.settle()
     assert polling.runs(sha) == [("train", "push")]
@@ -168,3 +179,58 @@ def test_a_damaged_namesake_of_ours_holds_up_nobody(polling: Polling) -> None:
     api.clock.ahead += 1800
     polling.look()
     assert (polling.at.repo(name) is not None, polling.at.repo("acme/broken")) == (True, None)
+
+
+def test_a_pull_request_whose_handling_failed_is_handled_when_it_can_be(polling: Polling) -> None:
+    fake, name = polling.at.fake, polling.repo()
+    fake.push(name, "topic", {"a": "1"})
+    polling.look()
+    polling.told()
+    fake.faults.error(404, "access_tokens", count=None)
+    number = fake.open_pull(name, "topic")
+    sha = fake.push_pull(name, number, {"a": "2"})
+    fake.flush()
+    wait_for(lambda: polling.at.last("pull_request.synchronize").state is DeliveryState.FAILED)
+    fake.faults.clear()
+    polling.look()
+    assert polling.runs(sha) == [("train", "push"), ("check", "pull_request")]
+    found = [one.id for one in polling.at.deliveries() if one.kind == FOUND_PULL]
+    polling.look()
+    assert [one.id for one in polling.at.deliveries() if one.kind == FOUND_PULL] == found, "handled is handled"
+
+
+def test_what_was_found_and_failed_rests_before_it_is_tried_again(polling: Polling) -> None:
+    api, name = polling.at.api, "found-again"
+    found = partial(receive_found, kind="nobody's", guid=name, repo_id=None, sender="ada")
+    failed = partial(settle_delivery, state=DeliveryState.FAILED, reason="broken")
+    for now, state in ((1000.0, None), (1030.0, DeliveryState.FAILED), (1063.0, None), (1120.0, DeliveryState.FAILED)):
+
+        def unit(session: Session, now: float = now, state: DeliveryState | None = state) -> None:
+            found(session, body={"author": f"ada at {now}"}, now=now)
+            row = delivery_by_guid(session, name)
+            assert row is not None and row.state is (state or DeliveryState.RECEIVED)
+            if state is None:
+                failed(session, row.id, now=now + 3)
+
+        api.wiring.db.write(unit)
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_rename_that_nobody_told_of_loses_nothing(polling: Polling, told: bool) -> None:
+    """The account was renamed: GitHub sends no event of its repositories."""
+    fake, name = polling.at.fake, polling.repo()
+    fake.webhooks.drop_all()
+    new = fake.rename_repo(name, f"{name.partition('/')[2]}-renamed").full_name
+    if told:
+        fake.webhooks.heal()
+        polling.told()
+    sha = fake.push(new, "topic", {"a": "1"})
+    fake.open_pull(new, "topic")
+    if told:
+        polling.at.settle()
+    else:
+        polling.at.api.clock.ahead += 60
+        polling.look(3)
+    assert set(polling.runs(sha)) == {("train", "push"), ("check", "pull_request")}
+    repo = polling.at.repo(new)
+    assert repo is not None and repo.full_name == new

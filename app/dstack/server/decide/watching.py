@@ -38,7 +38,7 @@ def not_arrived(log: Iterable[SentDelivery], known: Collection[str], *, before: 
 
 @dataclass(frozen=True, slots=True)
 class KnownPull:
-    """A pull request as the store has it."""
+    """A pull request as it stood when it was last handled."""
 
     head_sha: str
     base_branch: str
@@ -47,7 +47,8 @@ class KnownPull:
 
 
 def pull_news(found: Iterable[PullFacts], known: Mapping[int, KnownPull]) -> list[tuple[str, PullFacts]]:
-    """What an event would have told: (action, pull request) for each open one that differs from what is known."""
+    """What an event would have told: (action, pull request) for each open one that differs from what is known. One that
+    was heard of and not handled is news: its handling broke."""
     news = []
     for pull in found:
         before = known.get(pull.number)
@@ -64,10 +65,9 @@ def pull_news(found: Iterable[PullFacts], known: Mapping[int, KnownPull]) -> lis
     return news
 
 
-def closed_pulls(found: Iterable[PullFacts], known: Mapping[int, KnownPull]) -> list[int]:
-    """Numbers of those known as open that are open no more."""
-    still = {pull.number for pull in found}
-    return [number for number, pull in sorted(known.items()) if pull.is_open and number not in still]
+def closed_pulls(found: Iterable[PullFacts], open_before: Iterable[int]) -> list[int]:
+    """Numbers of those that were open and are no more."""
+    return sorted(set(open_before) - {pull.number for pull in found})
 
 
 def comments_to_read(found: Iterable[ForgeComment]) -> list[ForgeComment]:

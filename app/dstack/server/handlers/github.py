@@ -52,7 +52,9 @@ def find_place(wiring: Wiring, origin: Origin) -> tuple[Repo | None, str]:
     if origin.repo is None:
         return None, "it names no repository"
     repo = _known(wiring, origin)
-    if repo is None or repo.installation_id is None or _is_new_installation(wiring, origin):
+    # A rename is told to nobody where it was the account that was renamed.
+    is_as_known = repo is not None and repo.installation_id is not None and repo.full_name == origin.repo.full_name
+    if not is_as_known or _is_new_installation(wiring, origin):
         try:
             repo = _learn(wiring, origin) or repo
         except Invalid as error:

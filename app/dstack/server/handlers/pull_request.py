@@ -13,6 +13,7 @@ from dstack.errors import (
     ForgeDown,
     ForgeRefused,
     GitFailed,
+    TooLarge,
     Unavailable,
 )
 from dstack.language import Event
@@ -30,7 +31,7 @@ from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.build_wheel import wheel_requirement
 from dstack.server.services.mirror_commit import mirror_commit
 from dstack.server.services.note_not_needed import forget_not_needed, note_not_needed, note_problem
-from dstack.server.services.record_pull import pull_or_gone, record_pull
+from dstack.server.services.record_pull import note_changed, note_handled, pull_or_gone, record_pull
 from dstack.server.services.settle_delivery import settle_delivery
 from dstack.server.services.supersede_pull import let_head_run_again, running_workflows, stop_closed, supersede_pull
 from dstack.server.store.github import approval_of, pull_by_number
@@ -46,7 +47,7 @@ def handle_pull_request(wiring: Wiring, delivery: Delivery, repo: Repo, event: P
     if action == "closed":
         _close(wiring, delivery, repo, pull)
     elif action == "converted_to_draft":
-        settle(wiring, delivery, DeliveryState.IGNORED, f"#{pull.number} is a draft again; what runs goes on", repo)
+        _note_draft(wiring, delivery, repo, pull)
     else:
         # A pull request that goes to another branch now is judged as if it had moved.
         start_pull(wiring, delivery, repo, event.pull, "synchronize" if action == "edited" else action)
@@ -89,6 +90,10 @@ def start_pull(wiring: Wiring, delivery: Delivery, repo: Repo, facts: PullFacts,
         why = f"{facts.head_sha[:7]} is gone, the head is {pull.head_sha[:7]}: {error.message}"
         settle(wiring, delivery, DeliveryState.IGNORED, why, repo)
         return
+    except TooLarge:
+        # It stays too large: nobody is to fetch it again.
+        wiring.db.write(lambda s: note_handled(s, repo.id or 0, facts))
+        raise
     judged = _Judged()
 
     def plans() -> list[GroupPlan]:
@@ -109,6 +114,7 @@ def start_pull(wiring: Wiring, delivery: Delivery, repo: Repo, facts: PullFacts,
             note_problem(session, repo_id, facts.head_sha, judged.problem, now)
         note_not_needed(session, repo_id, facts.head_sha, judged.not_needed, now)
         forget_not_needed(session, runs)
+        note_handled(session, repo_id, facts)
         state = DeliveryState.FAILED if judged.problem else DeliveryState.PROCESSED if runs else DeliveryState.IGNORED
         reason = judged.problem or judged.why or ("" if runs else "this head has been run before")
         settle_delivery(session, delivery.id or 0, state, reason, now, repo_id=repo_id)
@@ -175,13 +181,25 @@ def pull_occasion(wiring: Wiring, repo: Repo, pull: PullRequest, facts: PullFact
     )
 
 
+def _note_draft(wiring: Wiring, delivery: Delivery, repo: Repo, pull: PullRequest) -> None:
+    def unit(session: Session) -> None:
+        note_changed(session, pull.repo_id, pull.number, is_draft=True)
+        why = f"#{pull.number} is a draft again; what runs goes on"
+        settle_delivery(session, delivery.id or 0, DeliveryState.IGNORED, why, wiring.clock.now(), repo_id=repo.id)
+
+    wiring.db.write(unit)
+
+
 def _close(wiring: Wiring, delivery: Delivery, repo: Repo, pull: PullRequest) -> None:
     running = wiring.db.read(lambda s: running_workflows(s, pull))
     cancel = {workflow for workflow, where, sha in running if _cancels_running(wiring, repo, workflow, where, sha)}
 
     def unit(session: Session) -> None:
         now = wiring.clock.now()
-        count = stop_closed(session, pull, cancel, now) if not pull.is_open else 0
+        count = 0
+        if not pull.is_open:
+            count = stop_closed(session, pull, cancel, now)
+            note_changed(session, pull.repo_id, pull.number, is_open=False)
         state = DeliveryState.PROCESSED if count else DeliveryState.IGNORED
         reason = f"#{pull.number} was closed; {count or 'no'} {'run was' if count == 1 else 'runs were'} stopped"
         settle_delivery(session, delivery.id or 0, state, reason, now, repo_id=repo.id)

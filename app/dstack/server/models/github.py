@@ -47,7 +47,8 @@ class Installation(SQLModel, table=True):
 class PullRequest(SQLModel, table=True):
     """As last heard of. `head_at` is when the news of `head_sha` are of, `base_at` those of its being aimed at another
     branch (0: it never was); times are the forge's. `head_moved`: it had another head before. `head_repo` is empty when
-    the fork is gone."""
+    the fork is gone. `handled` is how it stood (head, base, open, draft) when last all was done that was to come of it,
+    empty before: where it stands otherwise by now, the news of it are still to be handled."""
 
     __tablename__ = "pull_requests"
     __table_args__ = (UniqueConstraint("repo_id", "number"),)
@@ -69,6 +70,7 @@ class PullRequest(SQLModel, table=True):
     head_moved: bool = False
     base_at: float = 0
     updated_at: float
+    handled: dict[str, Any] = Field(default_factory=dict, sa_column=json_column())
 
 
 class Approval(SQLModel, table=True):

@@ -9,7 +9,7 @@ from sqlmodel import Session
 
 from dstack.server.gateways.forge_facts import ForgeComment, PullFacts
 from dstack.server.models import Repo
-from dstack.server.transitions.deliveries import receive_delivery
+from dstack.server.transitions.deliveries import receive_found
 
 FOUND_PULL = "found-pull"
 FOUND_COMMENT = "found-comment"
@@ -19,10 +19,10 @@ def file_found_pulls(session: Session, repo: Repo, news: Sequence[tuple[str, Pul
     for action, pull in news:
         body = {"action": action, "pull": asdict(pull)}
         key = f"{FOUND_PULL}:{repo.id}:{pull.number}:{action}:{pull.head_sha}:{pull.base_branch}:{pull.updated_at:.0f}"
-        receive_delivery(session, FOUND_PULL, key, body, repo_id=repo.id, sender=pull.author, now=now)
+        receive_found(session, FOUND_PULL, key, body, repo_id=repo.id, sender=pull.author, now=now)
 
 
 def file_found_comments(session: Session, repo: Repo, comments: Sequence[ForgeComment], now: float) -> None:
     for comment in comments:
         key = f"{FOUND_COMMENT}:{repo.id}:{comment.id}"
-        receive_delivery(session, FOUND_COMMENT, key, asdict(comment), repo_id=repo.id, sender=comment.author, now=now)
+        receive_found(session, FOUND_COMMENT, key, asdict(comment), repo_id=repo.id, sender=comment.author, now=now)

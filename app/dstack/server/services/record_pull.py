@@ -1,4 +1,4 @@
-"""Remembers a pull request as it was last heard of, in whatever order the news comes."""
+"""Remembers a pull request as it was last heard of, in whatever order the news comes, and how it was last handled."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dstack.server.store.github import pull_by_number
 from dstack.server.store.outbox import COMMENT, mark_outdated
 
 _GONE = (404, 410)
+_HANDLED = ("head_sha", "base_branch", "is_open", "is_draft")
 _KEPT = ("title", "author", "head_branch", "head_repo", "is_fork", "base_branch", "base_sha", "is_draft", "is_open")
 
 
@@ -52,3 +53,20 @@ def record_pull(session: Session, repo_id: int, facts: PullFacts, now: float) ->
     if shown != (pull.head_sha, pull.base_branch, pull.is_open):
         mark_outdated(session, COMMENT, f"{repo_id}:{pull.number}", now)
     return pull
+
+
+def note_handled(session: Session, repo_id: int, facts: PullFacts) -> None:
+    """All was done that was to come of it as it stands in `facts`. Where it has another head or goes elsewhere by now,
+    that is still to be handled."""
+    pull = pull_by_number(session, repo_id, facts.number)
+    if pull is not None and (pull.head_sha, pull.base_branch) == (facts.head_sha, facts.base_branch):
+        pull.handled = {name: getattr(facts, name) for name in _HANDLED}
+        session.add(pull)
+
+
+def note_changed(session: Session, repo_id: int, number: int, **changed: bool) -> None:
+    """It was closed, or is a draft again, and that was handled; its head and base are as they were."""
+    pull = pull_by_number(session, repo_id, number)
+    if pull is not None and pull.handled:
+        pull.handled = {**pull.handled, **changed}
+        session.add(pull)

@@ -27,13 +27,13 @@ from dstack.server.decide.watching import (
     pull_news,
 )
 from dstack.server.gateways.forge_facts import PullFacts
-from dstack.server.models import PullRequest, Repo
+from dstack.server.models import Repo
 from dstack.server.services.examine_github import events_mode
 from dstack.server.services.fetch_deliveries import STILL_COMING_S, fetch_deliveries
 from dstack.server.services.file_found import file_found_comments, file_found_pulls
 from dstack.server.services.mirror_commit import mirror_heads
 from dstack.server.services.reconcile_heads import reconcile_repo
-from dstack.server.services.record_pull import pull_or_gone, record_pull
+from dstack.server.services.record_pull import note_handled, pull_or_gone, record_pull
 from dstack.server.store.deliveries import lanes_waiting
 from dstack.server.store.github import mirrored_repos, pulls_of_repo
 from dstack.server.store.heads import heads_of_repo, note_head
@@ -150,9 +150,8 @@ def look_at_repo(wiring: Wiring, repo: Repo, now: float) -> None:
         return
     reconcile_repo(wiring, repo)
     pulls = {pull.number: pull for pull in wiring.db.read(partial(pulls_of_repo, repo_id=repo_id))}
-    known = {number: _known(pull) for number, pull in pulls.items()}
-    news = pull_news(found, known)
-    for number in closed_pulls(found, known):
+    news = pull_news(found, {number: KnownPull(**pull.handled) for number, pull in pulls.items() if pull.handled})
+    for number in closed_pulls(found, [n for n, pull in pulls.items() if pull.is_open or pull.handled.get("is_open")]):
         now_there = pull_or_gone(wiring.forge, place, pulls[number])
         if not now_there.is_open:
             news.append(("closed", now_there))
@@ -178,9 +177,6 @@ def _take_as_old(session: Session, repo_id: int, heads: Mapping[str, str], found
             note_head(session, repo_id, ref, sha)
     for pull in found:
         record_pull(session, repo_id, pull, now)
+        note_handled(session, repo_id, pull)
     row.looked_at, row.unread = now, ""
     session.add(row)
-
-
-def _known(pull: PullRequest) -> KnownPull:
-    return KnownPull(pull.head_sha, pull.base_branch, pull.is_open, pull.is_draft)

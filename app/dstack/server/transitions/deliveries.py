@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from dstack.errors import Conflict
 from dstack.server.bus import DELIVERIES
+from dstack.server.decide.resting import has_rested
 from dstack.server.models import Delivery
 from dstack.server.models.delivery import DeliveryState
 from dstack.server.store.database import wake
@@ -30,6 +31,21 @@ def receive_delivery(
     session.flush()
     wake(session, DELIVERIES)
     return delivery
+
+
+def receive_found(
+    session: Session, kind: str, guid: str, body: dict[str, Any], *, repo_id: int | None, sender: str, now: float
+) -> None:
+    """What was found by looking, and may be found again: the first telling holds, however the second words it (its
+    author may be called otherwise by now). One that failed is handled again after a rest, as it was found this time."""
+    known = delivery_by_guid(session, guid)
+    if known is None:
+        receive_delivery(session, kind, guid, body, repo_id=repo_id, sender=sender, now=now)
+    elif known.state is DeliveryState.FAILED and has_rested(known.received_at, known.processed_at or now, now):
+        known.state, known.tries, known.body = DeliveryState.RECEIVED, 0, body
+        session.add(known)
+        session.flush()
+        wake(session, DELIVERIES)
 
 
 def file_webhooks(session: Session, webhooks: Sequence[Webhook]) -> list[Filed]:

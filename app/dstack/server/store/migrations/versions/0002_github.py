@@ -130,6 +130,7 @@ def upgrade() -> None:
         sa.Column("head_moved", sa.Boolean(), nullable=False),
         sa.Column("base_at", sa.Float(), nullable=False),
         sa.Column("updated_at", sa.Float(), nullable=False),
+        sa.Column("handled", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(
             ["repo_id"],
             ["repos.id"],
