@@ -108,8 +108,10 @@ def start(flags: Mapping[str, str | None], env: Mapping[str, str], *, verbose: b
     )
     logging.getLogger("urllib3").setLevel(logging.WARNING)
     logging.getLogger("git").setLevel(logging.WARNING)
-    from dstack_runner.loop import Runner  # late: `config` and `--help` need none of it
+    from dstack.git.run import require_git  # late: `config` and `--help` need none of it
+    from dstack_runner.loop import Runner
 
+    require_git()
     runner = Runner(chosen)
     with runner.shutdown.on_signals():
         runner.run()

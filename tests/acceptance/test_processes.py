@@ -43,6 +43,17 @@ def test_a_server_on_a_free_port_says_where_it_is_and_keeps_the_token(tmp_path: 
         server.kill()
 
 
+@pytest.mark.parametrize(
+    "words",
+    [["dstack.cli.main", "server", "--no-runner"], ["dstack_runner", "start", "--server", "http://127.0.0.1:9"]],
+)
+def test_what_cannot_work_without_git_says_so_at_once(words: list[str], tmp_path: Path) -> None:
+    env = {**own_env(tmp_path / "home"), "PATH": str(tmp_path)}
+    ended = subprocess.run([sys.executable, "-m", *words], env=env, capture_output=True, text=True, timeout=30)
+    assert ended.returncode == 1
+    assert "git is not installed, or not on PATH" in ended.stderr and "Traceback" not in ended.stderr
+
+
 def test_the_runner_beside_the_server_works_and_leaves_with_it(make_site: MakeSite, repository: MakeTree) -> None:
     site = make_site(runner=True)
     until(lambda: [runner["state"] for runner in site.get("/runners")] == ["online"], 30, "its runner is online")

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     try:
-        from dstack.git.run import forget_inherited
+        from dstack.git.run import forget_inherited, require_git
         from dstack.server.serve import serve
         from dstack.server.settings import load_settings
     except ModuleNotFoundError as error:
@@ -32,6 +32,7 @@ def main(args: argparse.Namespace) -> int:
             f"the server's parts are not installed ({error.name} is missing)", "pip install 'dstack-ci[server,runner]'"
         ) from None
     forget_inherited()
+    require_git()
     settings = load_settings(host=args.host, port=args.port, data=args.data, url=args.url)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("httpx").setLevel(logging.WARNING)  # a line for every call would bury ours

@@ -155,9 +155,17 @@ def require_git() -> tuple[int, ...]:
 
 
 def _command_runner(cwd: Path | str) -> Git:
-    from git.cmd import Git  # late: costs 100 ms, which commands that run no git do not pay
-
+    try:
+        from git.cmd import Git  # late: costs 100 ms, which commands that run no git do not pay
+    except ModuleNotFoundError:
+        raise
+    except ImportError:  # GitPython looks for the program when it is loaded
+        raise _no_git() from None
     return Git(str(cwd))
+
+
+def _no_git() -> GitFailed:
+    return GitFailed("git is not installed, or not on PATH", "install git and try again")
 
 
 def _argv(args: Sequence[str], environment: Mapping[str, str]) -> list[str]:
@@ -188,11 +196,13 @@ def _input(stdin: bytes | None) -> Iterator[BinaryIO | None]:
 def _git_present() -> Iterator[None]:
     try:
         yield
+    except GitFailed:
+        raise
     except Exception as error:
         from git.exc import GitCommandNotFound
 
         if isinstance(error, GitCommandNotFound):
-            raise GitFailed("git is not installed, or not on PATH", "install git and try again") from None
+            raise _no_git() from None
         raise
 
 

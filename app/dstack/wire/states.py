@@ -72,12 +72,6 @@ class Reason(StrEnum):
     NO_SUCH_TAG = "no_such_tag"
 
 
-# Reasons that are the machine's fault, not the code's: such a job goes back to the queue while its retries last.
-MACHINE_REASONS = frozenset(
-    {Reason.RUNNER_LOST, Reason.PREEMPTED, Reason.CHECKOUT, Reason.ENVIRONMENT, Reason.DISK_FULL}
-)
-
-
 class Trigger(StrEnum):
     """Why a run exists."""
 

@@ -109,7 +109,7 @@ def test_help_lists_commands_that_can_be_copied() -> None:
     st.lists(st.text(st.sampled_from("/dstack run @all #1 fixes <!-- -->`|~>\n\r\u2028'\\") | st.characters())),
     st.text(max_size=200),
 )
-@example(["@all\nfixes #1"], "/train")  # more than one line is quoted in a fence, where nothing is cut that harms nobody
+@example(["@all\nfixes #1"], "/train")  # several lines are quoted in a fence, where nothing is cut that harms nobody
 def test_whatever_is_said_the_reply_does_nothing(texts: list[str], line: str) -> None:
     answers = [refused(line, Usage(text, text)) for text in texts]
     text = render_reply(7, answers, {}, url)
