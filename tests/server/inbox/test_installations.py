@@ -13,6 +13,7 @@ from dstack.server.models import Installation
 from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.record_installation import NOT_COVERED, SUSPENDED, UNINSTALLED
 from dstack.server.store.reports import parked
+from dstack.server.store.repos import repo_as_written
 
 
 def installation(scene: Joined) -> Installation:
@@ -150,6 +151,20 @@ def test_a_renamed_and_a_transferred_repository_stay_themselves(scene: Joined) -
     assert repo is not None and repo.id == first.repo_id and repo.full_name == "umbrella/sight"
     assert repo.installation_id == other and repo.problem == ""
     assert scene.runs(push(scene, "umbrella/sight", "3"))[0].repo_id == first.repo_id
+
+    # What others wrote before is meant as it was, until another takes the name.
+    assert {meant(scene, name) for name in (REPO, "acme/sight", "umbrella/sight")} == {first.repo_id}
+    assert meant(scene, "acme/none") is None
+    scene.fake.create_repo(REPO, files=workflows(train="push"))
+    scene.settle()
+    new = scene.runs(push(scene, REPO, "4"))[0].repo_id
+    assert new != first.repo_id and meant(scene, REPO) == new and meant(scene, "acme/sight") == first.repo_id
+
+
+def meant(scene: Joined, written: str) -> int | None:
+    owner, _, name = written.partition("/")
+    repo = scene.api.wiring.db.read(lambda s: repo_as_written(s, owner, name))
+    return repo.id if repo is not None else None
 
 
 def test_a_name_that_another_repository_takes_over(scene: Joined) -> None:

@@ -10,7 +10,7 @@ from dstack.language.project import PROVIDERS
 from dstack.server.decide.plan import ProviderSource
 from dstack.server.gateways.snapshots import read_files
 from dstack.server.models import Repo
-from dstack.server.store.repos import repo_by_name
+from dstack.server.store.repos import repo_as_written
 from dstack.server.wiring import Wiring
 
 
@@ -41,7 +41,7 @@ def _find(wiring: Wiring, reference: ProviderRef) -> ProviderSource:
 
 def _repo(wiring: Wiring, full_name: str) -> Repo:
     owner, _, name = full_name.partition("/")
-    repo = wiring.db.read(lambda s: repo_by_name(s, owner, name))
+    repo = wiring.db.read(lambda s: repo_as_written(s, owner, name))
     if repo is None:
         raise NotFound(f"this server has no repo {full_name}", "Push it to the server first.")
     return repo

@@ -17,7 +17,7 @@ from dstack.server.models.head import Head
 from dstack.server.models.job import JobRow
 from dstack.server.models.metric import Metric
 from dstack.server.models.outbox import OutboxMark
-from dstack.server.models.repo import Repo
+from dstack.server.models.repo import FormerName, Repo
 from dstack.server.models.run import Run, RunInput, RunNeed
 from dstack.server.models.runner import Runner
 from dstack.server.models.schedule import Schedule
@@ -34,6 +34,7 @@ __all__ = [
     "Command",
     "Delivery",
     "ForgeReport",
+    "FormerName",
     "GithubApp",
     "Group",
     "Head",

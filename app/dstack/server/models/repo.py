@@ -41,3 +41,13 @@ class Repo(SQLModel, table=True):
     @property
     def full_name(self) -> str:
         return f"{self.owner}/{self.name}"
+
+
+class FormerName(SQLModel, table=True):
+    """What a repo of a forge was called before; of several, the one that was called so last."""
+
+    __tablename__ = "former_names"
+
+    owner: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    repo_id: int = Field(foreign_key="repos.id")

@@ -14,7 +14,7 @@ from dstack.server.models.repo import GITHUB
 from dstack.server.store.github import repo_by_forge_id
 from dstack.server.store.outbox import hasten_marks
 from dstack.server.store.reports import unpark
-from dstack.server.store.repos import repo_by_name
+from dstack.server.store.repos import note_former_name, repo_by_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ def adopt_repo(
             repo, why = Repo(owner=owner, name=name, created_at=now), f"{full_name} is new here"
     elif repo.full_name != full_name:
         why = f"{repo.full_name} is called {full_name} now"
+        note_former_name(session, repo)
     _make_room(session, repo, owner, name)
     is_reached_anew = repo.installation_id != installation_id
     repo.forge, repo.forge_id, repo.owner, repo.name = GITHUB, forge_id, owner, name

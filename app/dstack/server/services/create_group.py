@@ -17,7 +17,7 @@ from dstack.server.store.database import wake
 from dstack.server.store.github import pull_by_number
 from dstack.server.store.jobs import jobs_of_run
 from dstack.server.store.outbox import mark_unjudged
-from dstack.server.store.repos import repo_by_name
+from dstack.server.store.repos import repo_as_written
 from dstack.server.store.runs import (
     group_by_name,
     inputs_of_run,
@@ -174,7 +174,7 @@ def _find_tag(session: Session, repo: Repo, wanted: TagInput) -> int | None:
     home: Repo | None = repo
     if wanted.repo is not None:
         owner, _, name = wanted.repo.partition("/")
-        home = repo_by_name(session, owner, name)
+        home = repo_as_written(session, owner, name)
     tag = tag_by_name(session, home.id or 0, wanted.workflow, wanted.tag) if home is not None else None
     return tag.run_id if tag is not None else None
 

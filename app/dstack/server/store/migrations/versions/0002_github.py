@@ -95,6 +95,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("repo_id", "kind", "target"),
     )
     op.create_table(
+        "former_names",
+        sa.Column("owner", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("repo_id", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["repo_id"],
+            ["repos.id"],
+        ),
+        sa.PrimaryKeyConstraint("owner", "name"),
+    )
+    op.create_table(
         "not_needed",
         sa.Column("repo_id", sa.Integer(), nullable=False),
         sa.Column("sha", sa.String(), nullable=False),
