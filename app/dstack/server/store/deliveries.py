@@ -135,13 +135,11 @@ def groups_of_delivery(session: Session, delivery_id: int) -> Sequence[Group]:
 
 def failed_pushes(session: Session, repo_id: int) -> Sequence[Delivery]:
     """The newest pushes and merge groups of a repo that failed, oldest first; none that was filed again."""
-    told = (
-        (col(Delivery.kind) == "push") | (col(Delivery.event) == "push") | col(Delivery.event).startswith("merge_group")
-    )
+    kind, event = col(Delivery.kind), col(Delivery.event)
+    told = (kind == "push") | (event == "push") | event.startswith("merge_group")
     failed = (Delivery.repo_id == repo_id, Delivery.state == DeliveryState.FAILED, col(Delivery.replay_of).is_(None))
-    return session.exec(select(Delivery).where(told, *failed).order_by(col(Delivery.id).desc()).limit(_NEWEST)).all()[
-        ::-1
-    ]
+    newest = select(Delivery).where(told, *failed).order_by(col(Delivery.id).desc()).limit(_NEWEST)
+    return session.exec(newest).all()[::-1]
 
 
 def count_deliveries(session: Session, state: DeliveryState, since: float) -> int:
