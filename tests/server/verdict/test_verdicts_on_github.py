@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
+from typing import Any
 
 import pytest
 from joined_github import FILE, REPO, Joined, joined
 from served_api import ARunner, unique, wait_for
 
+from dstack.server.decide.verdict import LETS_PASS
 from dstack.server.models import Run
 from dstack.server.store.runs import run_by_name
 
@@ -29,8 +32,8 @@ class Gated:
     def __init__(self, scene: Joined, runner: ARunner) -> None:
         self.scene, self.fake, self.runner = scene, scene.fake, runner
 
-    def push(self, branch: str = "main") -> str:
-        sha: str = self.fake.push(REPO, branch, {"train.py": unique("# changed")})
+    def push(self, branch: str = "main", **files: str) -> str:
+        sha: str = self.fake.push(REPO, branch, {"train.py": unique("# changed"), **files})
         self.scene.settle()
         return sha
 
@@ -114,3 +117,58 @@ def test_a_status_is_pending_while_the_base_trains_and_decided_when_it_lands(gat
     gated.end(base, 0.95)
     gated.until(run, "failed", "accuracy 0.9 < base 0.95 - 0.01")
     assert gated.final_status(head)[0] == "failure"
+
+
+BOTH = WORKFLOW.replace("on: {{push: {{branches: [main]}}, pull_request: {{}}}}", "on: [push, pull_request]")
+
+
+@pytest.mark.parametrize("first", ["push", "pull_request"])
+def test_a_pull_requests_gate_speaks_over_that_of_its_push(gated: Gated, first: str) -> None:
+    """The push is compared with the commit before it, which may be the one that made things worse."""
+    base = gated.run_of(gated.push(), "push")
+    gated.end(base, 0.922)
+    branch = unique("both")
+    worse = gated.push(branch, **{FILE: BOTH.format(label=gated.runner.name)})
+    number = gated.fake.open_pull(REPO, branch, "main", "Worse", "ada")
+    gated.scene.settle()
+    gated.end(gated.run_of(worse, "push"), 0.5)
+    if first == "pull_request":
+        gated.fake.webhooks.hold()
+    head = gated.fake.push_pull(REPO, number, {"train.py": unique("# changed")})
+    if first == "pull_request":
+        gated.fake.webhooks.release(Backwards())
+    gated.scene.settle()
+    runs = [gated.run_of(head, trigger) for trigger in ("push", "pull_request")]
+    did, adopted = sorted(runs, key=lambda run: run.id or 0)
+    assert (did.trigger, adopted.adopted_id) == (first, did.id)
+    gated.end(did, 0.5)
+    wait_for(lambda: all(gated.row(run).verdict for run in runs))
+    assert [gated.row(run).verdict in LETS_PASS for run in runs] == [True, False]
+    said = "accuracy 0.5 < base 0.922 - 0.01"
+    assert said in gated.final_status(head)[1]
+    wanted = {"dstack / train": "failure", "dstack / train (push)": "success"}
+    wait_for(lambda: {name: check.conclusion for name, check in checks(gated, head).items()} == wanted)
+    wait_for(lambda: any("the gate of train failed" in comment.body for comment in gated.fake.comments(REPO, number)))
+
+    # Whoever presses Re-run at the push's check changes nothing of it.
+    gated.fake.set_permission(REPO, "octocat", "write")
+    gated.fake.press_rerun(checks(gated, head)["dstack / train (push)"].id)
+    gated.scene.settle()
+    again = gated.scene.runs(head)[-1]
+    gated.end(again, 0.5)
+    wait_for(lambda: gated.row(again).verdict in LETS_PASS)
+    wait_for(
+        lambda: len(gated.fake.checks(REPO, head)) == 3 and all(c.conclusion for c in gated.fake.checks(REPO, head))
+    )
+    assert gated.status(head) is not None and gated.final_status(head)[0] == "failure"
+    assert any("the gate of train failed" in comment.body for comment in gated.fake.comments(REPO, number))
+    assert checks(gated, head)["dstack / train"].conclusion == "failure"
+
+
+class Backwards(Random):
+    def shuffle(self, x: list[object]) -> None:  # type: ignore[override]
+        x.reverse()
+
+
+def checks(gated: Gated, sha: str) -> dict[str, Any]:
+    return {check.name: check for check in gated.fake.checks(REPO, sha)}

@@ -35,6 +35,7 @@ from dstack.server.services.record_pull import note_changed, note_handled, pull_
 from dstack.server.services.settle_delivery import settle_delivery
 from dstack.server.services.supersede_pull import let_head_run_again, running_workflows, stop_closed, supersede_pull
 from dstack.server.store.github import approval_of, pull_by_number
+from dstack.server.store.outbox import mark_commit_outdated
 from dstack.server.wiring import Wiring, place_of
 from dstack.wire.states import Trigger
 
@@ -110,6 +111,8 @@ def start_pull(wiring: Wiring, delivery: Delivery, repo: Repo, facts: PullFacts,
         current = pull_by_number(session, repo_id, facts.number)
         assert current is not None
         supersede_pull(session, current, now)
+        if runs:  # from now on they speak at the commit
+            mark_commit_outdated(session, repo_id, facts.head_sha, now)
         if judged.problem:
             note_problem(session, repo_id, facts.head_sha, judged.problem, now)
         note_not_needed(session, repo_id, facts.head_sha, judged.not_needed, now)

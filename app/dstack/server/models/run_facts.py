@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dstack.server.models.artifact import Artifact
-from dstack.server.models.github import NotNeeded
+from dstack.server.models.github import NotNeeded, PullRequest
 from dstack.server.models.run import Run
 
 
@@ -38,10 +38,11 @@ class TagFacts:
 @dataclass(frozen=True, slots=True)
 class CommitFacts:
     """All there is to say of a commit; `runs` oldest first. `carried`: of workflows that were not needed there, the run
-    on the commit that speaks for this one."""
+    on the commit that speaks for this one. `pulls` are open and have it as their head."""
 
     sha: str
     runs: Sequence[RunFacts] = ()
     not_needed: Sequence[NotNeeded] = ()
     tags: Sequence[TagFacts] = ()
+    pulls: Sequence[PullRequest] = ()
     carried: Mapping[str, RunFacts] = field(default_factory=dict)

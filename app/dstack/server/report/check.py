@@ -18,7 +18,7 @@ from dstack.server.report.annotations import annotations_of_log, annotations_of_
 from dstack.server.report.budget import cut, cut_start, size
 from dstack.server.report.chart import Point, has_base_line, metric_chart
 from dstack.server.report.markdown import code, fenced, plain, readable
-from dstack.server.report.status import context_of, newest_of_contexts, run_url, status_of, statuses_of
+from dstack.server.report.status import context_of, run_url, speakers_of, status_of, statuses_of
 from dstack.server.report.templates import fill
 from dstack.server.report.words import STATES, VERDICTS, change, number
 from dstack.wire.states import JobState, Reason, Verdict
@@ -51,13 +51,14 @@ class CheckDetail:
     base_points: Sequence[Point] = ()
 
 
-def check_of_run(facts: RunFacts, detail: CheckDetail, public_url: str) -> CheckWrite:
-    """`external_id` is `run:NAME`."""
+def check_of_run(facts: RunFacts, detail: CheckDetail, public_url: str, *, is_spoken_over: bool = False) -> CheckWrite:
+    """`external_id` is `run:NAME`. A push's is named as one where that of a pull request counts: of two that are named
+    alike the forge looks at the last, and running the push's again would take the place of a gate that failed."""
     run = facts.run
     status, conclusion = _status(run)
     _, title = status_of(facts)
     return CheckWrite(
-        name=context_of(run).replace("/", " / ", 1),
+        name=context_of(run).replace("/", " / ", 1) + (" (push)" if is_spoken_over else ""),
         sha=run.sha,
         external_id=f"{OF_RUN}{run.name}",
         url=run_url(public_url, run),
@@ -202,9 +203,9 @@ def _within(text: str) -> str:
 
 def check_of_commit(commit: CommitFacts, details: Mapping[str, CheckDetail], public_url: str, now: float) -> CheckWrite:
     """One for all runs of a commit; `details` by the name of the run. `external_id` is `commit:SHA`."""
-    newest = newest_of_contexts(commit.runs)
+    speaking = speakers_of(commit)
     mine = {
-        facts.run.name: (facts, check_of_run(facts, details[facts.run.name], public_url)) for facts in newest.values()
+        facts.run.name: (facts, check_of_run(facts, details[facts.run.name], public_url)) for facts in speaking.values()
     }
     checks = [check for _, check in mine.values()]
     conclusion = _worst(checks)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from dstack.server.decide.speaking import who_speaks
 from dstack.server.models import NotNeeded, PullRequest, Run
 from dstack.server.report.chart import Point
 from dstack.server.report.comment import PullPicture, RunLine
 from dstack.server.report.status_words import clock
+from dstack.server.report.voices import voice_of
 from dstack.wire.states import JobState, Verdict
 
 MOST_OLDER = 40
@@ -26,24 +28,23 @@ class Beside:
     points: Mapping[int, Sequence[Point]] = field(default_factory=dict)
 
 
-def newest_at(runs: Sequence[Run], head_sha: str) -> tuple[list[Run], list[Run]]:
-    """Of runs (newest first): those at the head, oldest first, and those before it; the newest of the same work each,
-    so that a restart takes the place of what it repeats."""
-    seen: set[tuple[object, ...]] = set()
-    kept = []
-    for run in runs:
-        work = (run.sha, run.workflow, run.is_clean or tuple(sorted(run.variables.items())))
-        if work not in seen:
-            seen.add(work)
-            kept.append(run)
-    return [run for run in reversed(kept) if run.sha == head_sha], [run for run in kept if run.sha != head_sha]
+def newest_at(runs: Sequence[Run], pull: PullRequest) -> tuple[list[Run], list[Run]]:
+    """Of runs (newest first): those at the head, oldest first, and those before it; of the same work the one that
+    speaks, so that a restart takes the place of what it repeats, and a push's run none of the pull request's own."""
+    same: dict[tuple[object, ...], list[Run]] = {}
+    for run in reversed(runs):
+        same.setdefault((run.sha, run.workflow, run.is_clean or tuple(sorted(run.variables.items()))), []).append(run)
+    aims = [(pull.number, pull.base_branch)] if pull.is_open else []
+    spoken = {run_id for work in same.values() for run_id in who_speaks([voice_of(run) for run in work], aims)}
+    kept = [run for run in runs if run.id in spoken]
+    return [run for run in reversed(kept) if run.sha == pull.head_sha], [r for r in kept if r.sha != pull.head_sha]
 
 
 def picture_of(
     pull: PullRequest, runs: Sequence[Run], facts: Beside, not_needed: Sequence[NotNeeded], repo: str, url: str
 ) -> PullPicture:
     """`runs` newest first; `url` is the server's address for people."""
-    head, older = newest_at(runs, pull.head_sha)
+    head, older = newest_at(runs, pull)
     clean = {run.workflow: run.variables for run in head if run.is_clean}
     return PullPicture(
         head_sha=pull.head_sha,

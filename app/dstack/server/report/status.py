@@ -6,12 +6,14 @@ other variables turns a required status green.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
+from dstack.server.decide.speaking import who_speaks
 from dstack.server.gateways.forge_writes import StatusState, StatusWrite
 from dstack.server.models import Artifact, Run
 from dstack.server.models.run_facts import CommitFacts, RunFacts
 from dstack.server.report import status_words as words
+from dstack.server.report.voices import voice_of
 from dstack.wire.states import JobState, Reason, Trigger, Verdict
 
 TEXT_MOST = 140  # characters; more is refused
@@ -21,27 +23,32 @@ _LIVE_OR_OFFERED = (JobState.OFFERED, JobState.PREPARING, JobState.RUNNING, JobS
 
 def statuses_of(commit: CommitFacts, public_url: str, now: float) -> list[StatusWrite]:
     """Ends first. A run whose verdict is due any moment has none: the last one stays."""
-    newest = newest_of_contexts(commit.runs)
+    speaking = speakers_of(commit)
     found = [
         StatusWrite(commit.sha, context, *status_of(facts), run_url(public_url, facts.run))
-        for context, facts in newest.items()
+        for context, facts in speaking.items()
         if not is_about_to_be_judged(facts.run, now)
     ]
-    found += _not_needed(commit, newest, public_url, now)
+    found += _not_needed(commit, speaking, public_url, now)
     found += _tags(commit, public_url)
     found += _artifacts(commit, public_url)
     return sorted(found, key=lambda status: status.state is StatusState.PENDING)
 
 
-def newest_of_contexts(runs: Iterable[RunFacts]) -> dict[str, RunFacts]:
-    """Context -> the run that speaks there; `runs` oldest first. A stranger may make a pull request of any commit, also
-    of one that others have pushed: what is known of it from its own branch is not theirs to change."""
-    newest: dict[str, RunFacts] = {}
-    for facts in runs:
-        known = newest.get(context_of(facts.run))
-        if known is None or facts.run.trusted or not known.run.trusted:
-            newest[context_of(facts.run)] = facts
-    return newest
+def speakers_of(commit: CommitFacts) -> dict[str, RunFacts]:
+    """Context -> the run that speaks there. Where several count, the worst of them does: it may gate a merge."""
+    there: dict[str, dict[int, RunFacts]] = {}
+    for facts in commit.runs:
+        there.setdefault(context_of(facts.run), {})[facts.run.id or 0] = facts
+    found = {}
+    for context, runs in there.items():
+        voices = [voice_of(facts.run) for facts in runs.values()]
+        heard = [runs[run_id] for run_id in who_speaks(voices, [(p.number, p.base_branch) for p in commit.pulls])]
+        found[context] = min(heard, key=lambda facts: (_FROM_WORST.index(status_of(facts)[0]), -(facts.run.id or 0)))
+    return found
+
+
+_FROM_WORST = (StatusState.FAILURE, StatusState.ERROR, StatusState.PENDING, StatusState.SUCCESS)
 
 
 def context_of(run: Run) -> str:
@@ -142,7 +149,7 @@ def _saying_so(what: str, why: str) -> str:
     return why if why.startswith(what) else f"{what}: {why}" if why else what
 
 
-def _not_needed(commit: CommitFacts, newest: Collection[str], public_url: str, now: float) -> list[StatusWrite]:
+def _not_needed(commit: CommitFacts, speaking: Collection[str], public_url: str, now: float) -> list[StatusWrite]:
     """Workflows that were not started, and files with problems. A run of the workflow says more; one on the commit that
     speaks for this one is told of until it has succeeded."""
     found = []
@@ -152,7 +159,7 @@ def _not_needed(commit: CommitFacts, newest: Collection[str], public_url: str, n
             state = StatusState.ERROR if row.why else StatusState.SUCCESS
             text = words.one_line(_first_problem(row.why), TEXT_MOST) if row.why else words.READ_SINCE
             found.append(StatusWrite(commit.sha, "dstack/config", state, text, public_url))
-        elif context in newest or (carried is not None and is_about_to_be_judged(carried.run, now)):
+        elif context in speaking or (carried is not None and is_about_to_be_judged(carried.run, now)):
             continue
         elif carried is not None and (state := status_of(carried)[0]) is not StatusState.SUCCESS:
             url = run_url(public_url, carried.run)

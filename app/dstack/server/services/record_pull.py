@@ -10,7 +10,7 @@ from dstack.server.gateways.forge import Forge
 from dstack.server.gateways.forge_facts import Place, PullFacts
 from dstack.server.models import PullRequest
 from dstack.server.store.github import pull_by_number
-from dstack.server.store.outbox import COMMENT, mark_outdated
+from dstack.server.store.outbox import COMMENT, mark_commit_outdated, mark_outdated
 
 _GONE = (404, 410)
 _HANDLED = ("head_sha", "base_branch", "is_open", "is_draft")
@@ -52,6 +52,8 @@ def record_pull(session: Session, repo_id: int, facts: PullFacts, now: float) ->
     session.flush()
     if shown != (pull.head_sha, pull.base_branch, pull.is_open):
         mark_outdated(session, COMMENT, f"{repo_id}:{pull.number}", now)
+        for sha in {shown[0], pull.head_sha} - {""}:  # others speak there now
+            mark_commit_outdated(session, repo_id, sha, now)
     return pull
 
 

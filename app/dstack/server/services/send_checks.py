@@ -17,7 +17,7 @@ from dstack.server.models import ForgeReport, NotNeeded, OutboxMark, Repo, Run
 from dstack.server.models.run_facts import RunFacts
 from dstack.server.report.check import CheckDetail, check_of_commit, check_of_problems, check_of_run
 from dstack.server.store.outbox import CHECK
-from dstack.server.store.pulls import metric_of_run
+from dstack.server.store.pulls import is_spoken_over, metric_of_run
 from dstack.server.store.reports import begin_report, note_intent, note_sent, report_of, split_target
 from dstack.server.store.repos import repo_by_id
 from dstack.server.store.run_facts import facts_of_commit, facts_of_runs, newest_metrics, problem_of_commit
@@ -47,8 +47,8 @@ def send(wiring: Wiring, mark: OutboxMark) -> Writes:
 
 
 def _send_run(wiring: Wiring, repo: Repo, run: Run) -> Writes:
-    facts = wiring.db.read(lambda s: facts_of_runs(s, [run])[0])
-    check = check_of_run(facts, _detail(wiring, facts), wiring.settings.public_url)
+    facts, over = wiring.db.read(lambda s: (facts_of_runs(s, [run])[0], is_spoken_over(s, run)))
+    check = check_of_run(facts, _detail(wiring, facts), wiring.settings.public_url, is_spoken_over=over)
     return (yield from _keep(wiring, repo, str(run.id), check, run.started_at or run.created_at))
 
 

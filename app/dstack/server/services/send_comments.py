@@ -134,7 +134,7 @@ def _load(session: Session, mark: OutboxMark, url: str, now: float) -> _Loaded |
         return None
     repo = repo_by_id(session, repo_id)
     runs = runs_of_pull(session, pull)
-    head, _ = newest_at(runs, pull.head_sha)
+    head, _ = newest_at(runs, pull)
     going = [run.started_at or run.created_at for run in head if not (run.state.is_final or run.is_held)]
     problems = [row for row in not_needed_at(session, repo_id, pull.head_sha) if row.is_problem and row.why]
     picture = picture_of(pull, runs, _facts(session, pull, runs), problems, repo.full_name, url)
@@ -152,7 +152,7 @@ def _load(session: Session, mark: OutboxMark, url: str, now: float) -> _Loaded |
 
 
 def _facts(session: Session, pull: PullRequest, runs: Sequence[Run]) -> Beside:
-    head, _ = newest_at(runs, pull.head_sha)
+    head, _ = newest_at(runs, pull)
     others = runs_by_id(session, [i for run in runs for i in (run.base_run_id, run.adopted_id) if i is not None])
     edges = needs_of_runs(session, [run.id or 0 for run in head])
     needed = runs_by_id(session, [need for needs in edges.values() for need in needs])

@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from dstack.server.models import NotNeeded, Run
+from dstack.wire.states import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +59,24 @@ def carriers_of(session: Session, run: Run) -> Sequence[str]:
 
 
 def speaking_runs(session: Session, rows: Sequence[NotNeeded]) -> dict[str, Run]:
-    """Workflow -> the newest clean run of it on the commit that speaks for this one."""
+    """Workflow -> the newest clean run of it on the commit that speaks for this one; one that gave way to other work
+    only where there is no other."""
     found = {}
     for row in rows:
         if not row.carried_sha:
             continue
-        newest = session.exec(
-            select(func.max(Run.id)).where(
+        runs = session.exec(
+            select(Run)
+            .where(
                 Run.repo_id == row.repo_id,
                 Run.workflow == row.workflow,
                 Run.sha == row.carried_sha,
                 col(Run.is_clean).is_(True),
                 col(Run.trusted).is_(True),
             )
-        ).one()
-        run = session.get(Run, newest) if newest is not None else None
-        if run is not None:
-            found[row.workflow] = run
+            .order_by(col(Run.id))
+        ).all()
+        heard = [run for run in runs if run.reason is not Reason.SUPERSEDED_BY] or runs
+        if heard:
+            found[row.workflow] = heard[-1]
     return found

@@ -12,6 +12,7 @@ from dstack.server.store.carried import carriers_of
 from dstack.server.store.database import wake
 from dstack.server.store.ends import is_of_default_branch
 from dstack.server.store.pulls import pulls_at
+from dstack.server.store.runs import clean_runs_at
 from dstack.wire.states import Trigger
 
 NOTES = "notes"  # the Git note of a commit; target `REPO-ID:SHA`
@@ -63,6 +64,13 @@ def mark_run_outdated(session: Session, run: Run, now: float) -> None:
     if run.trigger is Trigger.COMMENT and run.key is not None:
         # Its key begins with `comment:REPO-ID:COMMENT-ID`: the reply there says how it is.
         mark_outdated(session, REPLY, f"{run.repo_id}:{run.key.split(':')[2]}", now)
+
+
+def mark_commit_outdated(session: Session, repo_id: int, sha: str, now: float) -> None:
+    """Another run may speak for a workflow there: the statuses, and the checks, whose names say it."""
+    mark_outdated(session, STATUS, f"{repo_id}:{sha}", now)
+    for run in clean_runs_at(session, repo_id, sha):
+        mark_outdated(session, CHECK, f"{repo_id}:{run.id}", now)
 
 
 def mark_outdated(session: Session, kind: str, target: str, now: float) -> None:

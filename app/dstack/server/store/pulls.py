@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from sqlalchemy import ColumnElement
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, func, select
 
 from dstack.server.models import Attempt, JobRow, Metric, NotNeeded, PullRequest, Run
@@ -51,6 +52,28 @@ def pulls_at(session: Session, repo_id: int, sha: str) -> Sequence[PullRequest]:
             PullRequest.head_sha == sha, PullRequest.repo_id == repo_id, col(PullRequest.is_open).is_(True)
         )
     ).all()
+
+
+def is_spoken_over(session: Session, run: Run) -> bool:
+    """Whether an open pull request at the run's commit has a run of the workflow of its own: that one counts there."""
+    if run.pull_request is not None or not run.is_clean:
+        return False
+    other, pull = aliased(Run), PullRequest
+    query = (
+        select(other.id)
+        .join(pull, (col(pull.repo_id) == other.repo_id) & (col(pull.number) == other.pull_request))
+        .where(
+            other.repo_id == run.repo_id,
+            other.sha == run.sha,
+            other.workflow == run.workflow,
+            col(other.is_clean).is_(True),
+            col(other.trusted).is_(True),
+            col(pull.is_open).is_(True),
+            pull.head_sha == other.sha,
+            pull.base_branch == other.base_branch,
+        )
+    )
+    return session.exec(query).first() is not None
 
 
 def not_needed_at(session: Session, repo_id: int, sha: str) -> Sequence[NotNeeded]:

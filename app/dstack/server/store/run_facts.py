@@ -13,8 +13,9 @@ from dstack.server.store.artifacts import artifacts_of_runs
 from dstack.server.store.attempts import attempts_of_jobs
 from dstack.server.store.carried import speaking_runs
 from dstack.server.store.jobs import jobs_of_runs
+from dstack.server.store.pulls import pulls_at
 from dstack.server.store.runs import runs_by_id
-from dstack.wire.states import JobState
+from dstack.wire.states import JobState, Reason
 
 
 def facts_of_commit(session: Session, repo_id: int, sha: str) -> CommitFacts:
@@ -22,7 +23,8 @@ def facts_of_commit(session: Session, repo_id: int, sha: str) -> CommitFacts:
     trees are not of the commit they were based on, and nobody's."""
     mine = (Run.repo_id == repo_id, Run.sha == sha, Run.parent_sha == "")
     kinds = (col(Run.workflow), col(Run.is_clean), col(Run.trigger), col(Run.trusted))
-    newest = select(func.max(Run.id)).where(*mine).group_by(*kinds)
+    aims = (col(Run.pull_request), col(Run.base_branch), col(Run.reason) == Reason.SUPERSEDED_BY)
+    newest = select(func.max(Run.id)).where(*mine).group_by(*kinds, *aims)
     succeeded = (
         select(func.max(Run.id))
         .where(*mine, Run.state == JobState.SUCCEEDED)
@@ -37,7 +39,7 @@ def facts_of_commit(session: Session, repo_id: int, sha: str) -> CommitFacts:
     facts = facts_of_runs(session, [runs[run_id] for run_id in telling])
     speaking = speaking_runs(session, not_needed)
     carried = dict(zip(speaking, facts_of_runs(session, list(speaking.values())), strict=True)) if speaking else {}
-    return CommitFacts(sha, facts, not_needed, _tags(session, repo_id, ids), carried)
+    return CommitFacts(sha, facts, not_needed, _tags(session, repo_id, ids), pulls_at(session, repo_id, sha), carried)
 
 
 def facts_of_runs(session: Session, runs: Sequence[Run]) -> list[RunFacts]:
