@@ -71,6 +71,14 @@ class Joined:
         return pull
 
 
+def knows(fake: FakeGitHub, app: App) -> dict[str, object]:
+    """The settings of a server that speaks as this App."""
+    return {
+        "github_app_id": app.id, "github_private_key": app.pem, "github_webhook_secret": app.webhook_secret,
+        "github_api_url": fake.api_url, "github_url": fake.url,
+    }  # fmt: skip
+
+
 @contextmanager
 def joined(
     folder: Path, files: dict[str, str] | None = None, *, install: bool = True, **settings: object
@@ -79,12 +87,9 @@ def joined(
     with FakeGitHub(folder / "github") as fake:
         app = fake.make_app("dstack")
         fake.create_repo(REPO, files={"train.py": "print(1)\n", **(files or {})})
-        wanted = {
-            "github_app_id": app.id, "github_private_key": app.pem, "github_webhook_secret": app.webhook_secret,
-            "github_api_url": fake.api_url, "github_url": fake.url, **settings,
-        }  # fmt: skip
-        with serve(folder, **wanted) as api:
+        with serve(folder, **knows(fake, app), **settings) as api:
             app.webhook_url = f"{api.url}/webhooks/github"
+            fake.webhooks.date_by(api.clock.now)
             scene = Joined(api, fake, app)
             if install:
                 scene.installation = fake.install(app, "acme")

@@ -68,7 +68,6 @@ class Polling:
 def polling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Polling]:
     with joined(tmp_path_factory.mktemp("found"), github_mode="poll", github_write_gap_s=0.0) as scene:
         scene.app.webhook_url = ""
-        scene.fake.webhooks.date_by(scene.api.clock.now)
         yield Polling(scene)
 
 

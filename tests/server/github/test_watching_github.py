@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -10,8 +11,8 @@ from random import Random
 import pytest
 from fake_github import FakeGitHub
 from github_scene import connected_server, new_scene
-from joined_github import REPO, Joined, joined, workflows
-from served_api import wait_for
+from joined_github import REPO, Joined, joined, knows, workflows
+from served_api import serve, wait_for
 from sqlmodel import col, select
 
 from dstack.server.models import Delivery
@@ -131,6 +132,29 @@ def test_what_stood_there_before_starts_nothing(tmp_path: Path) -> None:
         sha = scene.fake.push(REPO, "main", {"a.txt": "2"})
         look(scene)
         assert runs_of(scene) == {("train", sha, "push")}
+
+
+def test_a_server_made_anew_begins_where_it_was_connected(tmp_path: Path) -> None:
+    """The App has been there for days, and its log is full of what another server has done."""
+    with FakeGitHub(tmp_path / "github") as fake:
+        app = fake.make_app("dstack")
+        fake.create_repo(REPO, files=FILES)
+        fake.install(app, "acme")
+        fake.set_permission(REPO, "ada", "write")
+        fake.webhooks.date_by(lambda: time.time() - 60)
+        fake.push(REPO, "main", {"a.txt": "1"})
+        fake.push(REPO, "topic", {"b.txt": "1"})
+        number = fake.open_pull(REPO, "topic", "main", "A topic", "ada")
+        fake.comment(REPO, number, "ada", "/asked", created_at=time.time() - 60)
+        with serve(tmp_path, **knows(fake, app), github_mode="poll") as api:
+            fake.webhooks.date_by(api.clock.now)
+            scene = Joined(api, fake, app)
+            for _ in range(2):
+                look(scene)
+            assert scene.runs() == []
+            sha = fake.push(REPO, "main", {"a.txt": "2"})
+            look(scene)
+            assert runs_of(scene) == {("train", sha, "push")}
 
 
 def test_a_server_that_cannot_be_reached_asks(tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ import pytest
 
 from dstack.server.decide.resting import has_rested, rest_after
 from dstack.server.decide.watching import (
+    KEPT_S,
     KnownPull,
     closed_pulls,
     comments_to_read,
     look_every,
     not_arrived,
     pull_news,
+    read_log_from,
 )
 from dstack.server.gateways.forge_facts import ForgeComment, PullFacts, SentDelivery
 
@@ -53,6 +55,20 @@ def test_deliveries_that_reached_us_in_no_attempt() -> None:
     ]  # fmt: skip
     found = not_arrived(log, {"here"}, before=50)
     assert [one.guid for one in found] == ["d", "c"]
+
+
+@pytest.mark.parametrize(
+    ("begun", "read", "since"),
+    [
+        (1_000_000.7, 1_000_000.7, 1_000_000),
+        (1_000_000, 1_000_050, 1_000_000),
+        (1_000_000, 1_900_000, 1_899_880),
+        (1_000_000, 1_500_000, 2_000_000 - KEPT_S),
+    ],
+    ids=["at first", "soon after", "where it ended", "longer ago than GitHub keeps"],
+)
+def test_the_log_is_read_on_from_where_it_was_read_to(begun: float, read: float, since: float) -> None:
+    assert read_log_from(begun, read, 2_000_000 if read > 1_100_000 else read + 15) == since
 
 
 def test_of_a_long_absence_nothing_is_left_out() -> None:

@@ -27,6 +27,12 @@ def is_of_merge_queue(ref: str) -> bool:
     return ref.startswith(_MERGE_QUEUE)
 
 
+def read_log_from(begun: float, read: float, now: float) -> float:
+    """From when on the log is looked at: where it was read to, some of it twice, and never what is of before we began:
+    that is old, and starts nothing. The log's own times are of whole seconds."""
+    return max(float(int(begun)), read - OVERLAP_S, now - KEPT_S)
+
+
 def not_arrived(log: Iterable[SentDelivery], known: Collection[str], *, before: float) -> list[SentDelivery]:
     """One entry for each event that reached us in none of its attempts, oldest first, however many they are: the next
     look does not come back to them. Those younger than `before` may still be on their way."""

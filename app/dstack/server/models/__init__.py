@@ -6,6 +6,7 @@ from dstack.server.models.delivery import Delivery
 from dstack.server.models.github import (
     Approval,
     Command,
+    ForgeLog,
     ForgeReport,
     GithubApp,
     Installation,
@@ -33,6 +34,7 @@ __all__ = [
     "Attempt",
     "Command",
     "Delivery",
+    "ForgeLog",
     "ForgeReport",
     "FormerName",
     "GithubApp",

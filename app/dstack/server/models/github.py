@@ -29,6 +29,16 @@ class GithubApp(SQLModel, table=True):
     created_by: str = ""
 
 
+class ForgeLog(SQLModel, table=True):
+    """From when on we read an App's delivery log, and up to when we have."""
+
+    __tablename__ = "forge_logs"
+
+    app_id: int = Field(sa_column=big_column(primary_key=True))
+    begun_at: float
+    read_at: float
+
+
 class Installation(SQLModel, table=True):
     """An account that installed the App; `id` is GitHub's. `problem` says why nothing can be done there."""
 

@@ -6,10 +6,12 @@ import logging
 from functools import partial
 
 from dstack.errors import ForgeRefused, Malformed
-from dstack.server.decide.watching import not_arrived
+from dstack.server.decide.watching import not_arrived, read_log_from
 from dstack.server.forge_events import parse_payload, read_data, why_own, why_unused
 from dstack.server.gateways.forge_facts import SentDelivery
+from dstack.server.services.connect_github import app_in_use
 from dstack.server.store.deliveries import Webhook, guids_known
+from dstack.server.store.github import log_read_to, note_log_read
 from dstack.server.transitions.deliveries import file_webhooks
 from dstack.server.wiring import Wiring
 
@@ -17,8 +19,18 @@ log = logging.getLogger(__name__)
 STILL_COMING_S = 20.0  # GitHub gives up on a delivery after ten
 
 
-def fetch_deliveries(wiring: Wiring, since: float, *, at_once: bool) -> int:
-    """How many were taken in. `at_once` (no webhooks are expected): also those of this moment. Raises ForgeFailed."""
+def fetch_deliveries(wiring: Wiring, *, at_once: bool) -> int:
+    """How many were taken in, from where the last look ended. `at_once` (no webhooks are expected): also those of this
+    moment. Raises ForgeFailed."""
+    now = wiring.clock.now()
+    app_id, connected_at = app_in_use(wiring, now)
+    begun, read = wiring.db.write(partial(log_read_to, app_id=app_id, connected_at=connected_at))
+    fetched = _fetch_since(wiring, read_log_from(begun, read, now), at_once)
+    wiring.db.write(partial(note_log_read, app_id=app_id, now=now))
+    return fetched
+
+
+def _fetch_since(wiring: Wiring, since: float, at_once: bool) -> int:
     sent = list(wiring.forge.sent_deliveries(since))
     known = wiring.db.read(lambda s: guids_known(s, [one.guid for one in sent]))
     before = wiring.clock.now() - (0 if at_once else STILL_COMING_S)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import bindparam
 from sqlmodel import Session, col, select
 
-from dstack.server.models import Approval, GithubApp, Installation, PullRequest, Repo
+from dstack.server.models import Approval, ForgeLog, GithubApp, Installation, PullRequest, Repo
 from dstack.server.models.repo import GITHUB
 
 # What the App's secrets are sealed under.
@@ -17,6 +17,22 @@ SECRET_LABEL = "github webhook secret"  # noqa: S105 - a label, not a secret
 
 def stored_app(session: Session) -> GithubApp | None:
     return session.get(GithubApp, 1)
+
+
+def log_read_to(session: Session, app_id: int, connected_at: float) -> tuple[float, float]:
+    """From when on the App's delivery log is read, and up to when it was; the first time both are `connected_at`."""
+    row = session.get(ForgeLog, app_id)
+    if row is None:
+        row = ForgeLog(app_id=app_id, begun_at=connected_at, read_at=connected_at)
+        session.add(row)
+    return row.begun_at, row.read_at
+
+
+def note_log_read(session: Session, app_id: int, now: float) -> None:
+    row = session.get(ForgeLog, app_id)
+    assert row is not None, "it was begun before it was read"
+    row.read_at = now
+    session.add(row)
 
 
 def installation_by_id(session: Session, installation_id: int) -> Installation | None:

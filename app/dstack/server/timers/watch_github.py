@@ -15,7 +15,6 @@ from sqlmodel import Session
 from dstack.errors import DstackError, ForgeBusy, ForgeDown, ForgeFailed, Unavailable
 from dstack.server.decide.resting import FIRST_S
 from dstack.server.decide.watching import (
-    KEPT_S,
     OVERLAP_S,
     POLL_S,
     RECONCILE_S,
@@ -88,8 +87,7 @@ class GithubWatch:
 
     def _read_log(self, wiring: Wiring, mode: str, now: float) -> None:
         is_first = not self._log_at
-        since = now - KEPT_S if is_first else self._log_at - OVERLAP_S
-        fetch_deliveries(wiring, since, at_once=mode == "poll")
+        fetch_deliveries(wiring, at_once=mode == "poll")
         # What GitHub was sending while no server answered is too young to be called lost: soon it is not.
         self._log_at = now - RECONCILE_S + STILL_COMING_S + EVERY_S if is_first else now
 
@@ -155,7 +153,8 @@ def look_at_repo(wiring: Wiring, repo: Repo, now: float) -> None:
         now_there = pull_or_gone(wiring.forge, place, pulls[number])
         if not now_there.is_open:
             news.append(("closed", now_there))
-    comments = comments_to_read(wiring.forge.comments_since(place, repo.looked_at - OVERLAP_S))
+    since = max(repo.looked_at - OVERLAP_S, repo.created_at)  # what is older than that the repo is known here is old
+    comments = comments_to_read(wiring.forge.comments_since(place, since))
 
     def unit(session: Session) -> None:
         file_found_pulls(session, repo, news, now)

@@ -32,6 +32,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
+        "forge_logs",
+        sa.Column("app_id", BIG, autoincrement=False, nullable=False),
+        sa.Column("begun_at", sa.Float(), nullable=False),
+        sa.Column("read_at", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("app_id"),
+    )
+    op.create_table(
         "installations",
         sa.Column("id", BIG, autoincrement=False, nullable=False),
         sa.Column("account", sa.String(), nullable=False),
