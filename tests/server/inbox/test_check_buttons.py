@@ -69,6 +69,7 @@ def test_run_again_while_it_runs_is_refused_in_words(scene: Joined) -> None:
     scene.fake.press_rerun(check.id)
     row = pressed(scene, "check_run.rerequested")
     assert row.state is DeliveryState.IGNORED and "has not ended" in row.reason
+    wait_for(lambda: not check.suite.reset)
     assert len(scene.runs(sha)) == 2
 
 
@@ -159,6 +160,7 @@ def test_config_run_again_reads_the_files_anew(scene: Joined) -> None:
     scene.fake.press_rerun(check.id)
     assert pressed(scene, "check_run.rerequested").reason == f"the workflow files at {sha[:7]} are read again"
     assert scene.runs(sha) == []
+    wait_for(lambda: not check.suite.reset)  # also where nothing has changed
     copy = scene.api.working_copy("acme/providers")
     copy.commit({".dstack/providers.yaml": "providers: [{name: sweep, commands: python sweep.py}]\n"})
     copy.git("tag", "v1")

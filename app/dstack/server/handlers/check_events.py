@@ -19,6 +19,7 @@ from dstack.server.models.delivery import DeliveryState
 from dstack.server.report.check import APPROVE, OF_COMMIT, OF_PROBLEMS, OF_RUN, TAG_LATEST
 from dstack.server.services.restart_run import restart_run
 from dstack.server.services.settle_delivery import settle_delivery
+from dstack.server.store.reports import tell_checks_again
 from dstack.server.store.run_facts import problem_of_commit
 from dstack.server.store.runs import clean_runs_at, run_by_name, runs_of_delivery
 from dstack.server.transitions.deliveries import receive_delivery
@@ -50,7 +51,7 @@ def handle_check_run(wiring: Wiring, delivery: Delivery, repo: Repo, event: Chec
     if action not in acts:
         settle(wiring, delivery, DeliveryState.IGNORED, f"there is no button {action[:40]!r}", repo)
         return
-    _act(wiring, delivery, repo, event.origin, acts[action])
+    _act(wiring, delivery, repo, event.origin, acts[action], event.head_sha)
 
 
 @handles_event(CheckSuiteEvent)
@@ -66,7 +67,7 @@ def _do_again(wiring: Wiring, delivery: Delivery, repo: Repo, origin: Origin, sh
     if not whole or (problem is not None and problem.why):
         pulls = ask_pulls(wiring, repo, sha)
         acts.append(lambda s: read_again(s, wiring, delivery, repo, sha, pulls))
-    _act(wiring, delivery, repo, origin, partial(_whatever_can_be_done, acts))
+    _act(wiring, delivery, repo, origin, partial(_whatever_can_be_done, acts), sha)
 
 
 def _whatever_can_be_done(acts: Sequence[Act], session: Session) -> str:
@@ -97,7 +98,8 @@ def _is_of_commit(event: CheckRunEvent) -> bool:
     return event.external_id.startswith(OF_COMMIT)
 
 
-def _act(wiring: Wiring, delivery: Delivery, repo: Repo, origin: Origin, act: Act) -> None:
+def _act(wiring: Wiring, delivery: Delivery, repo: Repo, origin: Origin, act: Act, sha: str) -> None:
+    """Whatever comes of it: checks at `sha` that were asked for again would else be waited for."""
     if not _may_write(wiring, repo, origin.sender):
         who = origin.sender or "somebody unknown"
         settle(wiring, delivery, DeliveryState.IGNORED, f"{who} may not write to {repo.full_name}", repo)
@@ -111,6 +113,8 @@ def _act(wiring: Wiring, delivery: Delivery, repo: Repo, origin: Origin, act: Ac
     try:
         wiring.db.write(unit)
     except Conflict as error:
+        if origin.action == "rerequested":
+            wiring.db.write(lambda s: tell_checks_again(s, repo.id or 0, sha, wiring.clock.now()))
         settle(wiring, delivery, DeliveryState.IGNORED, f"{error.message}. {error.hint}".strip(), repo)
         return
     _keep_commits(wiring, delivery)

@@ -19,6 +19,7 @@ from dstack.server.services.file_found import FOUND_PULL
 from dstack.server.services.replay_delivery import replay_delivery
 from dstack.server.store.deliveries import failed_pushes
 from dstack.server.store.pulls import pulls_at
+from dstack.server.store.reports import tell_checks_again
 from dstack.server.transitions.deliveries import receive_delivery
 from dstack.server.wiring import Wiring, place_of
 
@@ -48,6 +49,7 @@ def read_again(
         body = {"action": "", "pull": asdict(facts)}
         guid = f"again:{delivery.id}:{facts.number}"
         receive_delivery(session, FOUND_PULL, guid, body, repo_id=repo_id, sender=delivery.sender, now=now)
+    tell_checks_again(session, repo_id, sha, now)
     for old in pushed:
         replay_delivery(session, old, by=delivery.sender, clock=wiring.clock)
     return f"the workflow files at {sha[:7]} are read again"

@@ -84,6 +84,20 @@ def finish(session: Session, mark: OutboxMark) -> None:
     clear_mark(session, mark)
 
 
+def tell_checks_again(session: Session, repo_id: int, sha: str, now: float) -> None:
+    """The forge waits for news of a commit's checks, since somebody asked for them again: they are written once more,
+    changed or not. Their remarks stay counted, so that none is added twice."""
+    ids = session.exec(select(Run.id).where(Run.repo_id == repo_id, Run.sha == sha)).all()
+    targets = {f"config:{sha}": f"config:{sha}", **{str(run_id): str(run_id) for run_id in ids}}
+    if ids:
+        targets[f"commit:{sha}"] = str(ids[-1])  # one for all of them is marked by any
+    for report in reports_of(session, repo_id, CHECK, targets).values():
+        _, colon, shown = report.digest.partition(":")
+        report.digest = f"{colon}{shown}" if colon else report.digest
+        session.add(report)
+        mark_outdated(session, CHECK, f"{repo_id}:{targets[report.target]}", now)
+
+
 def parked(session: Session, repo_id: int | None = None) -> Sequence[ForgeReport]:
     """What the forge did not take, with the reason in `problem`."""
     query = select(ForgeReport).where(ForgeReport.problem != "").order_by(col(ForgeReport.repo_id))
