@@ -135,7 +135,8 @@ class Site:
             run = self.run(name)
             return run if run["state"] in states else None
 
-        return until(seen, within_s, f"{name} is {' or '.join(states)}; {self.said(1500)}")  # type: ignore[return-value]
+        what = f"{name} is {' or '.join(states)}; {self.said(1500)}"
+        return until(seen, within_s, what, closely=True)  # type: ignore[return-value]
 
     def log(self, name: str) -> bytes:
         answer = self.call("GET", f"/runs/{name}/log")

@@ -18,12 +18,14 @@ import requests
 ADMIN_TOKEN = "dst_acceptance-admin-token"
 
 
-def until(condition: Callable[[], object], within_s: float, what: str) -> object:
-    """What `condition` answers once it is true; fails after `within_s`."""
-    deadline = time.monotonic() + within_s
+def until(condition: Callable[[], object], within_s: float, what: str, *, closely: bool = False) -> object:
+    """What `condition` answers once it is true; fails after `within_s`. It is looked at less often the longer that
+    takes, so that the looking does not slow down what is awaited; `closely` for what is true for a moment only."""
+    begun = time.monotonic()
     while not (answer := condition()):
-        assert time.monotonic() < deadline, f"not within {within_s:.0f} s: {what}"
-        time.sleep(0.02)
+        waited = time.monotonic() - begun
+        assert waited < within_s, f"not within {within_s:.0f} s: {what}"
+        time.sleep(0.02 if closely else max(0.02, min(0.2, waited / 20)))
     return answer
 
 
