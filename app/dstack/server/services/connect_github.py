@@ -39,14 +39,6 @@ def credentials_of_settings(settings: Settings) -> AppCredentials | None:
     return AppCredentials(settings.github_app_id, key, secrets)
 
 
-def app_in_use(wiring: Wiring, now: float) -> tuple[int, float]:
-    """The App's id, and when it was connected here; one of the settings, as far as anybody knows, `now`."""
-    app = wiring.db.read(stored_app)
-    if wiring.settings.github_app_id is not None or app is None:
-        return wiring.settings.github_app_id or 0, now
-    return app.app_id, app.created_at
-
-
 def _stored(wiring: Wiring) -> AppCredentials | None:
     app = wiring.db.read(stored_app)
     if app is None:

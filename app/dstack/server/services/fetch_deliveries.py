@@ -9,9 +9,8 @@ from dstack.errors import ForgeRefused, Malformed
 from dstack.server.decide.watching import not_arrived, read_log_from
 from dstack.server.forge_events import parse_payload, read_data, why_own, why_unused
 from dstack.server.gateways.forge_facts import SentDelivery
-from dstack.server.services.connect_github import app_in_use
 from dstack.server.store.deliveries import Webhook, guids_known
-from dstack.server.store.github import log_read_to, note_log_read
+from dstack.server.store.github import log_read_to, note_log_read, stored_app
 from dstack.server.transitions.deliveries import file_webhooks
 from dstack.server.wiring import Wiring
 
@@ -23,11 +22,19 @@ def fetch_deliveries(wiring: Wiring, *, at_once: bool) -> int:
     """How many were taken in, from where the last look ended. `at_once` (no webhooks are expected): also those of this
     moment. Raises ForgeFailed."""
     now = wiring.clock.now()
-    app_id, connected_at = app_in_use(wiring, now)
+    app_id, connected_at = _app_in_use(wiring, now)
     begun, read = wiring.db.write(partial(log_read_to, app_id=app_id, connected_at=connected_at))
     fetched = _fetch_since(wiring, read_log_from(begun, read, now), at_once)
     wiring.db.write(partial(note_log_read, app_id=app_id, now=now))
     return fetched
+
+
+def _app_in_use(wiring: Wiring, now: float) -> tuple[int, float]:
+    """The App's id, and when it was connected here; one of the settings, as far as anybody knows, `now`."""
+    app = wiring.db.read(stored_app)
+    if wiring.settings.github_app_id is not None or app is None:
+        return wiring.settings.github_app_id or 0, now
+    return app.app_id, app.created_at
 
 
 def _fetch_since(wiring: Wiring, since: float, at_once: bool) -> int:
