@@ -8,7 +8,7 @@ from itertools import count
 
 import pytest
 from joined_github import FILE, REPO, Joined, joined
-from served_api import ARunner
+from served_api import ARunner, wait_for
 
 from dstack.server.models import Run
 from dstack.server.models.delivery import DeliveryState
@@ -70,18 +70,18 @@ def gave_way(run: Run) -> tuple[Run, str]:
     return run, run.message
 
 
-@pytest.mark.parametrize("workflow", ["check", "train"])
-def test_an_earlier_head_runs_again_and_the_one_between_gives_way(topic: Topic, workflow: str) -> None:
+def test_an_earlier_head_runs_again_and_the_one_between_gives_way(topic: Topic) -> None:
     second = topic.push("2")
-    (run,) = topic.runs(second, workflow)
-    assert [gave_way(one)[1] for one in topic.runs(topic.first, workflow)] == [run.name]
     topic.back_to(topic.first)
-    stopped, again = topic.runs(topic.first, workflow)
-    assert again.state is JobState.QUEUED and again.is_clean and again.key is not None and stopped.key is None
-    assert gave_way(topic.runs(second, workflow)[0])[1] == again.name
+    for workflow in ("check", "train"):
+        before, again = topic.runs(topic.first, workflow)
+        (between,) = topic.runs(second, workflow)
+        assert gave_way(before)[1] == between.name and gave_way(between)[1] == again.name
+        assert again.state is JobState.QUEUED and again.is_clean and again.key is not None and before.key is None
     topic.back_to(second)
-    assert [one.state for one in topic.runs(second, workflow)] == [JobState.STOPPED, JobState.QUEUED]
-    assert gave_way(topic.runs(topic.first, workflow)[1])[1] == topic.runs(second, workflow)[1].name
+    for workflow in ("check", "train"):
+        assert [run.state for run in topic.runs(second, workflow)] == [JobState.STOPPED, JobState.QUEUED]
+        assert gave_way(topic.runs(topic.first, workflow)[1])[1] == topic.runs(second, workflow)[1].name
 
 
 def test_an_earlier_base_is_judged_again(scene: Joined, topic: Topic) -> None:
@@ -94,23 +94,21 @@ def test_an_earlier_base_is_judged_again(scene: Joined, topic: Topic) -> None:
     assert again.state is JobState.QUEUED
 
 
-@pytest.mark.parametrize("workflow", ["check", "train"])
-def test_a_head_whose_run_goes_on_still_takes_the_place_of_the_one_between(
-    topic: Topic, runner: ARunner, workflow: str
-) -> None:
+def test_a_head_whose_run_goes_on_still_takes_the_place_of_the_one_between(topic: Topic, runner: ARunner) -> None:
     """Nothing is made for it; the head between gives way all the same."""
     scene = topic.scene
     first = scene.fake.push(REPO, topic.branch, {FILE: FILES[FILE].replace("{labels: [nobody]}", "{}")})
     scene.settle()
-    (run,) = topic.runs(first, workflow)
-    held = runner.take(run.name)
-    held.state("running")
+    held = {name: runner.take(topic.runs(first, name)[0].name) for name in ("check", "train")}
+    for one in held.values():
+        one.state("running")
     second = topic.push("2")
-    assert not topic.runs(second, workflow)[0].state.is_final
+    assert not any(run.state.is_final for run in scene.runs(second) if run.workflow in held)
     topic.back_to(first)
-    assert [one.state for one in topic.runs(first, workflow)] == [JobState.RUNNING]
-    assert gave_way(topic.runs(second, workflow)[0])[1] == run.name
-    held.end()
+    for name, one in held.items():
+        assert [run.state for run in topic.runs(first, name)] == [JobState.RUNNING]
+        assert gave_way(topic.runs(second, name)[0])[1] == one.run
+        one.end()
 
 
 def test_a_head_that_starts_nothing_stops_what_waits_at_the_one_before(topic: Topic) -> None:
@@ -161,3 +159,58 @@ def test_news_that_come_late_take_nobodys_place(topic: Topic) -> None:
     assert scene.api.wiring.git.heads(str(scene.repo().id))[f"refs/heads/{topic.branch}"] == shas[1]  # type: ignore[union-attr]
     assert reconciled == [] and scene.last("push").state is DeliveryState.PROCESSED
     assert topic.runs(shas[1], "train")[0].trigger is Trigger.PUSH
+
+
+def told(scene: Joined, sha: str, state: str) -> None:
+    wait_for(lambda: (status := scene.fake.statuses(REPO, sha).get("dstack/check")) and status.state == state)
+
+
+def anyones(on: str) -> dict[str, str]:
+    return {FILE: f"workflows:\n  - {{name: check, provider: bash, commands: ['true'], on: {on}}}\n"}
+
+
+def test_a_pull_request_that_was_closed_says_nothing_where_another_goes_on(topic: Topic, runner: ARunner) -> None:
+    scene = topic.scene
+    sha = scene.fake.push(REPO, topic.branch, anyones("pull_request"))
+    scene.settle()
+    other = scene.fake.open_pull(REPO, topic.branch, "dev")
+    scene.settle()
+    scene.fake.close_pull(REPO, other)
+    scene.settle()
+    to_main, to_dev = topic.runs(sha)
+    assert gave_way(to_dev)[1] == "pull request closed"
+    runner.take(to_main.name).end()
+    told(scene, sha, "success")
+
+
+def test_of_two_pull_requests_with_one_head_the_worse_is_told(topic: Topic, runner: ARunner) -> None:
+    scene = topic.scene
+    sha = scene.fake.push(REPO, topic.branch, anyones("pull_request"))
+    scene.settle()
+    (to_main,) = topic.runs(sha)
+    runner.take(to_main.name).end("failed", reason="exit_code", exit_code=1)
+    told(scene, sha, "failure")
+    other = scene.fake.open_pull(REPO, topic.branch, "dev")
+    scene.settle()
+    runner.take(topic.runs(sha)[1].name).end()
+    wait_for(lambda: [check.conclusion for check in scene.fake.checks(REPO, sha)] == ["failure", "success"])
+    assert scene.fake.statuses(REPO, sha)["dstack/check"].state == "failure"
+    scene.fake.close_pull(REPO, topic.number)
+    scene.settle()
+    told(scene, sha, "success")
+    scene.fake.close_pull(REPO, other)
+
+
+def test_a_push_that_goes_on_speaks_once_its_pull_request_is_merged(topic: Topic, runner: ARunner) -> None:
+    scene = topic.scene
+    sha = scene.fake.push(REPO, topic.branch, anyones("[push, pull_request]"))
+    scene.settle()
+    pushed, pulled = topic.runs(sha)
+    assert pulled.adopted_id == pushed.id
+    held = runner.take(pushed.name)
+    held.state("running")
+    scene.fake.merge_pull(REPO, topic.number)
+    scene.settle()
+    assert gave_way(topic.runs(sha)[1])[1] == "pull request closed"
+    held.end()
+    told(scene, sha, "success")
