@@ -49,7 +49,7 @@ def measure(root: Path, quick: bool) -> Iterator[Figure]:
                 after_runs.append(_rested(scene))
             installation = next(iter(github.installations))
             _burst(scene.url, _pushes(app, hooks, github.repo(REPO).id, installation, sha))
-            scene_wait(lambda: not scene.query("SELECT 1 FROM deliveries WHERE state = 'received' LIMIT 1"), 300)
+            scene_wait(lambda: not scene.query("SELECT 1 FROM deliveries WHERE state = 'received' LIMIT 1"), 900)
             after_burst = _rested(scene)
     yield Figure("server memory (RSS), idle, App connected", "MB", idle, "<= 110 MB", idle <= 110, idle_floor, FLOOR)
     each, said = pushed * WORKFLOWS, ", ".join(f"{value:.0f}" for value in after_runs)
