@@ -208,17 +208,30 @@ class RepoActs(World):
             branch = f"gh-readonly-queue/{base}/pr-{number}-{base_sha}"
             ref = f"refs/heads/{branch}"
             git_store.set_ref(repo.path, ref, sha)
-            info = git_store.show(repo.path, sha)
-            group = {
-                "head_sha": sha, "head_ref": ref, "base_sha": base_sha, "base_ref": f"refs/heads/{base}",
-                "head_commit": {"id": sha, "tree_id": info.tree, "timestamp": info.committed,
-                                **shapes.commit_line(info)},
-            }  # fmt: skip
             who = self.account(author)
             moves.ref_moved(self, repo, ref, ZEROS, sha, who)
+            group = _merge_group(repo, ref, sha, base, base_sha)
             self.announce(repo, "merge_group", {"action": "checks_requested", "merge_group": group}, who)
             return ref
+
+    def drop_merge_group(self, which: Which, ref: str, base: str, reason: str = "dequeued", author: str = USER) -> None:
+        """The queue is done with a group: `merged`, `invalidated` or `dequeued`; its branch goes."""
+        with self.lock:
+            repo, who = self.repo(which), self.account(author)
+            sha = git_store.refs(repo.path)[ref]
+            group = _merge_group(repo, ref, sha, base, self.head(repo, base))
+            self.announce(repo, "merge_group", {"action": "destroyed", "reason": reason, "merge_group": group}, who)
+            git_store.delete_ref(repo.path, ref)
+            moves.ref_moved(self, repo, ref, sha, ZEROS, who)
 
     def tell_repositories(self, installation: object, action: str, repos: list[Repo], who: Account) -> None:
         """installation_repositories; made in `acts_apps`."""
         raise NotImplementedError
+
+
+def _merge_group(repo: Repo, ref: str, sha: str, base: str, base_sha: str) -> dict[str, object]:
+    info = git_store.show(repo.path, sha)
+    commit = {"id": sha, "tree_id": info.tree, "timestamp": info.committed, **shapes.commit_line(info)}
+    return {
+        "head_sha": sha, "head_ref": ref, "base_sha": base_sha, "base_ref": f"refs/heads/{base}", "head_commit": commit
+    }  # fmt: skip

@@ -255,6 +255,20 @@ def test_a_merge_group_is_answered(scene: Joined) -> None:
     assert scene.not_needed(sha) == {"train": "it has no `on: pull_request`"}
 
 
+def test_a_merge_group_that_was_dropped_stops_what_has_not_started(scene: Joined) -> None:
+    main = scene.fake.head(REPO, "main")
+    merged, dropped = (scene.fake.commit(REPO, f"trial-{n}", {"a.py": str(n)}, parent=main) for n in (1, 2))
+    refs = [scene.fake.merge_group(REPO, "main", sha, number) for number, sha in ((1, merged), (2, dropped))]
+    scene.settle()
+    for ref, reason in zip(refs, ("merged", "dequeued"), strict=True):
+        scene.fake.drop_merge_group(REPO, ref, "main", reason)
+    scene.settle()
+    assert [(run.state, run.message) for run in scene.runs(merged)] == [(JobState.QUEUED, "")], "it is main's now"
+    (run,) = scene.runs(dropped)
+    assert (run.state, run.reason, run.message) == (JobState.STOPPED, Reason.SUPERSEDED_BY, "merge group dropped")
+    assert scene.last("merge_group.destroyed").reason == "the merge group was dequeued; 1 run was stopped"
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_doubled_and_shuffled_news_give_the_same_runs(scene: Joined, seed: int) -> None:
     scene.fake.webhooks.double(2)

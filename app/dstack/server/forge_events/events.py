@@ -64,13 +64,15 @@ class PullRequestEvent:
 
 @dataclass(frozen=True, slots=True)
 class MergeGroup:
-    """A merge queue asks whether its trial merge `head_sha` onto `base_branch` is good."""
+    """A merge queue asks whether its trial merge `head_sha` onto `base_branch` is good (`checks_requested`), or needs
+    to know no more (`destroyed`); `reason` says why: merged, invalidated, dequeued."""
 
     origin: Origin
     head_sha: str
     head_branch: str
     base_branch: str
     base_sha: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

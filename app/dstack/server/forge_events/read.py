@@ -34,7 +34,7 @@ _USED: dict[str, frozenset[str]] = {
     "ping": frozenset({""}),
     "push": frozenset({""}),
     "pull_request": PULL_ACTIONS,
-    "merge_group": frozenset({"checks_requested"}),
+    "merge_group": frozenset({"checks_requested", "destroyed"}),
     "issue_comment": frozenset({"created"}),
     "check_run": frozenset({"rerequested", "requested_action"}),
     "check_suite": frozenset({"rerequested"}),
@@ -172,6 +172,7 @@ def _merge_group(origin: Origin, fields: Fields) -> Event:
         head_branch=group.text("head_ref").removeprefix("refs/heads/"),
         base_branch=group.text("base_ref").removeprefix("refs/heads/"),
         base_sha=group.text("base_sha"),
+        reason=fields.text("reason", ""),
     )
 
 

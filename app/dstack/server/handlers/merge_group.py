@@ -14,6 +14,7 @@ from dstack.server.handlers.start_runs import Outcome, plan_event, write_groups
 from dstack.server.models import Delivery, Repo, Run
 from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.build_wheel import wheel_requirement
+from dstack.server.services.drop_merge_group import drop_merge_group, merge_group_key
 from dstack.server.services.mirror_commit import mirror_commit
 from dstack.server.services.note_not_needed import forget_not_needed, note_not_needed, note_problem
 from dstack.server.services.settle_delivery import settle_delivery
@@ -24,6 +25,9 @@ from dstack.wire.states import Trigger
 @handles_event(MergeGroup)
 def handle_merge_group(wiring: Wiring, delivery: Delivery, repo: Repo, group: MergeGroup) -> None:
     """Every status that somebody may require is answered there. Raises ForgeBusy and ForgeDown."""
+    if group.origin.action == "destroyed":
+        _drop(wiring, delivery, repo, group)
+        return
     mirror_commit(wiring, repo, group.base_sha, branch=group.base_branch)
     mirror_commit(wiring, repo, group.head_sha, branch=group.head_branch)
     outcome, problem = Outcome(None), ""
@@ -51,6 +55,20 @@ def handle_merge_group(wiring: Wiring, delivery: Delivery, repo: Repo, group: Me
     write_groups(wiring, plans, settle)
 
 
+def _drop(wiring: Wiring, delivery: Delivery, repo: Repo, group: MergeGroup) -> None:
+    """One that was merged goes on: its commit is that of the base branch now."""
+
+    def unit(session: Session) -> None:
+        now = wiring.clock.now()
+        count = drop_merge_group(session, repo.id or 0, group.head_sha, now) if group.reason != "merged" else 0
+        state = DeliveryState.PROCESSED if count else DeliveryState.IGNORED
+        stopped = f"{count or 'no'} {'run was' if count == 1 else 'runs were'} stopped"
+        why = f"the merge group was {group.reason or 'dropped'}; {stopped}"
+        settle_delivery(session, delivery.id or 0, state, why, now, repo_id=repo.id)
+
+    wiring.db.write(unit)
+
+
 def _plan(wiring: Wiring, delivery: Delivery, repo: Repo, group: MergeGroup) -> Outcome:
     """As a pull request would be judged, at a commit that the forge itself made: a message that says to skip, taken
     over from a pull request, counts for nothing here."""
@@ -62,7 +80,7 @@ def _plan(wiring: Wiring, delivery: Delivery, repo: Repo, group: MergeGroup) -> 
         branch=group.head_branch,
         default_branch=default_branch,
         trigger=Trigger.PUSH,
-        key=f"merge-group:{repo.id}:{group.head_sha}",
+        key=merge_group_key(repo.id or 0, group.head_sha),
         wheel=wheel_requirement(wiring.settings.public_url),
         base_branch=group.base_branch,
     )

@@ -92,10 +92,15 @@ def clean_runs_at(session: Session, repo_id: int, sha: str) -> Sequence[Run]:
 
 
 def runs_of_push(session: Session, repo_id: int, ref: str, sha: str) -> list[Run]:
-    """Those that a push of this commit to this ref made, and that hold their natural keys, newest first."""
+    """Those that a push of this commit to this ref made, newest first."""
+    return runs_of_event(session, repo_id, sha, push_key(repo_id, ref, sha))
+
+
+def runs_of_event(session: Session, repo_id: int, sha: str, key: str) -> list[Run]:
+    """Those that an event made whose part of the natural key is this, and that hold theirs, newest first."""
     at_sha = select(Run).where(Run.repo_id == repo_id, Run.sha == sha, Run.trigger == Trigger.PUSH)
     found = session.exec(at_sha.order_by(col(Run.id).desc())).all()
-    return [run for run in found if run.key is not None and run.key.startswith(f"{push_key(repo_id, ref, sha)}:")]
+    return [run for run in found if run.key is not None and run.key.startswith(f"{key}:")]
 
 
 def open_pushed_runs(session: Session, repo_id: int, ref: str) -> list[Run]:
