@@ -1,4 +1,5 @@
-"""What can be told of a gate before any run: whether the workflow has the metrics that it names.
+"""What can be told of a gate before any run: whether the workflow has the metrics that it names, and what it is
+compared with on a branch.
 
 A metrics file says only when it is written what is in it, and a custom provider's jobs have metrics of their own: of
 those nothing is said.
@@ -18,8 +19,25 @@ def doubts_of(workflow: Workflow) -> Iterator[tuple[str, str]]:
     """Doubts of its gate, each with a suggestion (or none)."""
     if workflow.gate is None:
         return
+    yield from _lack_of_metrics(workflow, workflow.gate)
+    if any(metric.of_base for metric in metrics_in(parse_gate(workflow.gate))) and _starts_on_branches_alone(workflow):
+        yield (
+            "a push is compared with the commit before it, so a branch that gets worse step by step passes",
+            "start it `on: pull_request` as well, or by pushes to `branches: [main]` alone",
+        )
+
+
+def _starts_on_branches_alone(workflow: Workflow) -> bool:
+    """By pushes to branches whose names nobody knows yet, and by no pull request."""
+    push, pull_request = workflow.triggers.push, workflow.triggers.pull_request
+    if push is None or pull_request is not None or (push.tags and not push.branches):
+        return False
+    return not push.branches or any("*" in pattern for pattern in push.branches)
+
+
+def _lack_of_metrics(workflow: Workflow, gate: str) -> Iterator[tuple[str, str]]:
     metrics = workflow.metrics
-    own = list(dict.fromkeys(metric.name for metric in metrics_in(parse_gate(workflow.gate)) if metric.is_own))
+    own = list(dict.fromkeys(metric.name for metric in metrics_in(parse_gate(gate)) if metric.is_own))
     if not own:
         yield "it names no metric of the run itself, so whatever the run brings makes no difference", ""
     elif workflow.provider.name not in BUILT_IN:

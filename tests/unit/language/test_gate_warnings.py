@@ -1,4 +1,4 @@
-"""What `dstack lint` says of gates that no run can pass, or that no run can change."""
+"""What `dstack lint` says of gates that no run can pass, that no run can change, or that a slow decline passes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dstack.language.read_project import read_project
 PROVIDERS = b"providers: [{name: sweep, commands: python sweep.py}]\n"
 
 
-def said_of(gate: str, *more: str, provider: str = "bash, commands: ls") -> list[str]:
-    keys = "".join(f", {line}" for line in more)
+def said_of(gate: str, *more: str, provider: str = "bash, commands: ls", on: str = "pull_request") -> list[str]:
+    keys = "".join(f", {line}" for line in (*more, *([f"on: {on}"] if on else [])))
     text = f"workflows:\n  - {{name: train, provider: {provider}, gate: '{gate}'{keys}}}\n"
     project = read_project({".dstack/workflows.yaml": text.encode(), ".dstack/providers.yaml": PROVIDERS})
     assert project.problems == ()
@@ -57,3 +57,24 @@ def test_a_gate_that_does_not_look_at_the_run_is_told(gate: str) -> None:
 
 def test_of_a_custom_provider_nothing_is_known() -> None:
     assert said_of("accuracy > 0.9", provider="sweep") == []
+
+
+@pytest.mark.parametrize(
+    ("gate", "on", "is_told"),
+    [
+        ("accuracy > base", "", True),  # every push
+        ("accuracy > base.mean - base.std", "push", True),
+        ("accuracy > base", "{push: {branches: [main, 'feature/**']}}", True),
+        ("accuracy > base", "{push: {branches-ignore: [main]}}", True),
+        ("accuracy > base", "[push, pull_request]", False),
+        ("accuracy > base", "{push: {branches: [main]}}", False),
+        ("accuracy > base", "{push: {tags: ['v*']}}", False),
+        ("accuracy > base", "{schedule: {cron: '0 3 * * *'}}", False),
+        ("accuracy > 0.9", "", False),
+        ('accuracy > tag("prod")', "", False),
+    ],
+)
+def test_a_branch_that_is_compared_with_itself_is_told(gate: str, on: str, is_told: bool) -> None:
+    said = [warning for warning in said_of(gate, LOG, on=on) if "gets worse step by step" in warning]
+    assert len(said) == is_told
+    assert not said or "on: pull_request" in said[0]
