@@ -113,6 +113,23 @@ def test_a_push_voids_the_approval_and_supersedes_what_waited(scene: Forks) -> N
     assert first != second != third
 
 
+def test_an_earlier_head_that_comes_back_waits_for_its_approval_again(scene: Forks) -> None:
+    number = scene.fork_pull()
+    pull, first = scene.pull(number), scene.head(number)
+    second = scene.push_pull(number)
+    scene.fake.force_push(pull.head_repo, pull.head_branch, first, pull.author)
+    scene.settle()
+    assert {scene.state(run)[0] for run in scene.runs_of(number, second)} == {"stopped"}
+    again = scene.runs_of(number, first)[2:]
+    assert [(run.workflow, run.is_held, run.state) for run in again] == [
+        ("train", True, JobState.WAITING), ("evaluate", True, JobState.WAITING),
+    ]  # fmt: skip
+    scene.say(number, f"/dstack approve {first[:7]}")
+    assert {scene.now(run).approved_by for run in again} == {WRITER}
+    assert scene.now(again[0]).state in (JobState.QUEUED, JobState.OFFERED)
+    assert scene.waits_for(again[1]) == f"waits for train ({again[0].name})"
+
+
 def test_who_was_approved_once_waits_again(scene: Forks) -> None:
     """The rule that CVE-2026-58424 was about."""
     number = scene.fork_pull("carol")
