@@ -10,7 +10,7 @@ from dstack.server.decide.superseding import is_late
 from dstack.server.models import Repo
 from dstack.server.services.mirror_commit import mirror_branch
 from dstack.server.store.heads import head_of
-from dstack.server.store.runs import open_pushed_runs
+from dstack.server.store.runs import open_pushed_in_turn
 from dstack.server.wiring import Wiring
 
 BRANCH = "refs/heads/"
@@ -39,8 +39,8 @@ def find_standing(wiring: Wiring, repo: Repo, ref: str, old: str, new: str) -> S
         head = _head(wiring, repo, ref, new)
     if head is not None and is_late(new, head):
         return Standing(head, True, not known or _leads_to(wiring, repo, known, new))
-    runs = wiring.db.read(lambda s: open_pushed_runs(s, repo.id or 0, ref))
-    elsewhere = {run.sha for run in runs if run.sha != new and run.concurrency_group}
+    runs = wiring.db.read(lambda s: open_pushed_in_turn(s, repo.id or 0, ref))
+    elsewhere = {run.sha for run in runs if run.sha != new}
     return Standing(new, left=frozenset(sha for sha in elsewhere if not _leads_to(wiring, repo, sha, new)))
 
 

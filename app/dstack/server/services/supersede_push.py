@@ -8,7 +8,7 @@ from sqlmodel import Session
 
 from dstack.server.decide.superseding import the_head
 from dstack.server.store.jobs import jobs_of_run
-from dstack.server.store.runs import open_pushed_runs, runs_of_push
+from dstack.server.store.runs import open_pushed_in_turn, runs_of_push
 from dstack.server.transitions.jobs import stop_job
 from dstack.server.transitions.second_chances import let_run_again
 from dstack.wire.states import Reason
@@ -25,8 +25,8 @@ def supersede_push(session: Session, repo_id: int, ref: str, head: str, left: Co
     if not left:
         return
     at_head = {run.workflow: run.name for run in reversed(runs_of_push(session, repo_id, ref, head))}
-    for run in reversed(open_pushed_runs(session, repo_id, ref)):  # those that need others first
-        if run.sha in left and run.concurrency_group and run.started_at is None:
+    for run in reversed(open_pushed_in_turn(session, repo_id, ref)):  # those that need others first
+        if run.sha in left and run.started_at is None:
             cause = at_head.get(run.workflow, the_head(head))
             for job in jobs_of_run(session, run.id or 0):
                 stop_job(session, job, now=now, reason=Reason.SUPERSEDED_BY, message=cause)

@@ -103,10 +103,16 @@ def runs_of_event(session: Session, repo_id: int, sha: str, key: str) -> list[Ru
     return [run for run in found if run.key is not None and run.key.startswith(f"{key}:")]
 
 
-def open_pushed_runs(session: Session, repo_id: int, ref: str) -> list[Run]:
-    """Those that pushes to this ref made and that have not ended, oldest first."""
+def open_pushed_in_turn(session: Session, repo_id: int, ref: str) -> list[Run]:
+    """Those that pushes to this branch made, that take turns and have not ended, oldest first."""
     begin = f"push:{repo_id}:{ref}:"
-    query = select(Run).where(Run.repo_id == repo_id, Run.trigger == Trigger.PUSH, col(Run.state).not_in(FINAL_STATES))
+    query = select(Run).where(
+        col(Run.concurrency_group).is_not(None),
+        col(Run.state).not_in(FINAL_STATES),
+        Run.repo_id == repo_id,
+        Run.branch == ref.removeprefix("refs/heads/"),
+        Run.trigger == Trigger.PUSH,
+    )
     found = session.exec(query.order_by(col(Run.id))).all()
     return [run for run in found if run.key is not None and run.key.startswith(begin)]
 
