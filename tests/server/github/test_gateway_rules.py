@@ -18,7 +18,7 @@ from dstack.errors import ForgeBusy, ForgeDown, ForgeFailed, ForgeRefused, NotCo
 from dstack.server.gateways.forge_facts import AppCredentials, Permission, Place
 from dstack.server.gateways.github import GitHub, reading
 from dstack.server.gateways.github.addresses import named_repo
-from dstack.server.gateways.github.answers import MOST_KEPT, Answer, KeptAnswers
+from dstack.server.gateways.github.answers import Answer, KeptAnswers
 from dstack.server.gateways.github.problems import failure
 
 NOW = 1_800_000_000.0
@@ -191,13 +191,20 @@ def test_of_a_link_only_the_parameters_count(link: str, params: dict[str, str] |
     assert Answer(200, [], {"link": link} if link else {}).next_page == params
 
 
-def test_kept_answers_are_few() -> None:
-    kept = KeptAnswers()
-    for number in range(MOST_KEPT + 5):
-        kept.keep(str(number), Answer(200, number, {"etag": f'"{number}"'}))
-    kept.keep("no tag", Answer(200, 0, {}))
-    assert kept.find("4") is None and kept.find("no tag") is None
-    assert kept.find(str(MOST_KEPT)) == (f'"{MOST_KEPT}"', Answer(200, MOST_KEPT, {"etag": f'"{MOST_KEPT}"'}))
+def test_kept_answers_are_small_and_those_asked_for_lately() -> None:
+    kept = KeptAnswers(most_bytes=10_000)
+    one = Answer(200, [], {"etag": '"1"'})
+    kept.keep("pulls", "open", one, 2)
+    kept.keep("no tag", "", Answer(200, 0, {}), 2)
+    assert kept.find("pulls", "open") == ('"1"', one) and kept.find("no tag", "") is None
+    for hour in range(100):
+        kept.keep("comments", f"since {hour}", one, 2)
+    assert kept.find("comments", "since 98") is None and kept.find("comments", "since 99") == ('"1"', one)
+    assert kept.find("pulls", "open"), "one list more pushes out no other"
+    kept.keep("large", "", one, 7500)
+    assert kept.find("comments", "since 99") is None and kept.find("pulls", "open"), "who was asked for last stays"
+    kept.keep("larger than all", "", one, 20_000)
+    assert kept.find("larger than all", "") is None
 
 
 # Against a server of its own that answers oddly

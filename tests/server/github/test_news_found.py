@@ -9,6 +9,7 @@ from functools import partial
 from itertools import count
 
 import pytest
+from fake_github.state import Repo
 from joined_github import Joined, joined, workflows
 from served_api import wait_for
 from sqlmodel import Session
@@ -32,6 +33,7 @@ class Polling:
 
     at: Joined
     watch: GithubWatch = field(default_factory=GithubWatch)
+    made: list[Repo] = field(default_factory=list)
 
     def look(self, times: int = 2) -> None:
         for _ in range(times):
@@ -42,7 +44,7 @@ class Polling:
     def repo(self, files: dict[str, str] | None = None) -> str:
         """A new one that the server knows."""
         name = f"acme/found-{next(NUMBERS)}"
-        self.at.fake.create_repo(name, files={"train.py": "1", **(files or FILES)})
+        self.made.append(self.at.fake.create_repo(name, files={"train.py": "1", **(files or FILES)}))
         self.look()
         assert self.at.repo(name) is not None
         return name
@@ -77,6 +79,9 @@ def healed(polling: Polling) -> Iterator[None]:
     polling.at.app.webhook_url = ""
     polling.at.fake.webhooks.heal()
     polling.at.fake.faults.clear()
+    for repo in polling.made:  # one more to look at for all that follow
+        polling.at.fake.delete_repo(repo)
+    polling.made.clear()
 
 
 def test_the_trial_merge_of_a_merge_queue_is_nobody_s_push(polling: Polling) -> None:
@@ -124,7 +129,7 @@ def test_a_pull_request_that_is_gone_without_a_trace_is_closed_and_holds_up_no_o
 
 def test_an_installation_at_its_limit_holds_up_no_other(polling: Polling) -> None:
     fake, name = polling.at.fake, polling.repo()
-    fake.create_repo("globex/net", files=FILES)
+    polling.made.append(fake.create_repo("globex/net", files=FILES))
     fake.install(polling.at.app, "globex")
     polling.look()
     fake.faults.primary_limit("/repos/acme/", reset_in_s=3000, count=None)
@@ -174,7 +179,7 @@ def test_a_damaged_namesake_of_ours_holds_up_nobody(polling: Polling) -> None:
     (api.wiring.git.path(str(api.repo_id("acme/broken"))) / "HEAD").unlink()
     fake.create_repo("acme/broken", files={"x": "1"})
     name = f"acme/found-{next(NUMBERS)}"
-    fake.create_repo(name, files=FILES)
+    polling.made.append(fake.create_repo(name, files=FILES))
     api.clock.ahead += 1800
     polling.look()
     assert (polling.at.repo(name) is not None, polling.at.repo("acme/broken")) == (True, None)
@@ -233,3 +238,19 @@ def test_a_rename_that_nobody_told_of_loses_nothing(polling: Polling, told: bool
     assert set(polling.runs(sha)) == {("train", "push"), ("check", "pull_request")}
     repo = polling.at.repo(new)
     assert repo is not None and repo.full_name == new
+
+
+def test_to_look_where_nothing_happened_costs_nothing(polling: Polling) -> None:
+    """304 is not counted against the hour's calls."""
+    fake, clock, name = polling.at.fake, polling.at.api.clock, polling.repo()
+    fake.push(name, "topic", {"a": "1"})
+    number = fake.open_pull(name, "topic")
+    fake.comment(name, number, "octocat", "well done", created_at=clock.now() + 10)
+    clock.ahead += (600 - clock.now()) % 3600  # none of this goes over the full hour
+    polling.look(3)
+    wait_for(lambda: fake.comments(name, number)[-1].author.login == "dstack[bot]")
+    polling.look(4)
+    asked = len(fake.ledger)
+    polling.look(4)
+    calls = [call for call in fake.ledger[asked:] if name in call.path and call.method == "GET"]
+    assert len({call.path for call in calls}) == 2 and {call.status for call in calls} == {304}

@@ -10,7 +10,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 Params = Mapping[str, str | int]
-MOST_KEPT = 128  # a page has up to 100 entries
+MOST_BYTES = 4 * 1024 * 1024  # of JSON, for all that is kept: mostly empty lists, while a full page may have 500 kB
+_OVERHEAD = 1024  # headers, and the entry itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,22 +33,43 @@ class Answer:
         return None
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    asked: str
+    etag: str
+    answer: Answer
+    size: int
+
+
 class KeptAnswers:
-    """The last answers, by what was asked; used from several threads."""
+    """The last answers, by what was asked; used from several threads. `asked` are the parameters: of one list only the
+    answer to the last ones is kept, since older ones are not asked again."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self._most_bytes = most_bytes
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, tuple[str, Answer]] = OrderedDict()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._bytes = 0
 
-    def find(self, key: str) -> tuple[str, Answer] | None:
+    def find(self, key: str, asked: str) -> tuple[str, Answer] | None:
         """The ETag and the answer it stands for."""
         with self._lock:
-            return self._kept.get(key)
+            kept = self._kept.get(key)
+            if kept is None or kept.asked != asked:
+                return None
+            self._kept.move_to_end(key)
+            return kept.etag, kept.answer
 
-    def keep(self, key: str, answer: Answer) -> None:
-        if etag := answer.headers.get("etag"):
-            with self._lock:
-                self._kept[key] = (etag, answer)
-                self._kept.move_to_end(key)
-                while len(self._kept) > MOST_KEPT:
-                    self._kept.popitem(last=False)
+    def keep(self, key: str, asked: str, answer: Answer, size: int) -> None:
+        """`size` is that of its text, in bytes."""
+        with self._lock:
+            self._forget(key)
+            if etag := answer.headers.get("etag"):
+                self._kept[key] = _Kept(asked, etag, answer, size + _OVERHEAD)
+                self._bytes += size + _OVERHEAD
+            while self._bytes > self._most_bytes:
+                self._forget(next(iter(self._kept)))
+
+    def _forget(self, key: str) -> None:
+        kept = self._kept.pop(key, None)
+        self._bytes -= kept.size if kept is not None else 0

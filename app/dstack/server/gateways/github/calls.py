@@ -72,16 +72,17 @@ class Calls:
         body: Any = None,
         polled: bool = False,
     ) -> Answer:
-        """As an installation. `polled`: the answer is asked for again and again, and mostly the same."""
-        key = f"{installation} {path} {sorted((params or {}).items())}"
-        kept = self._kept.find(key) if polled else None
+        """As an installation. `polled`: the answer is asked for again and again, and mostly the same; `since` moves."""
+        asked = sorted((params or {}).items())
+        key = f"{installation} {path} {[one for one in asked if one[0] != 'since']}"
+        kept = self._kept.find(key, str(asked)) if polled else None
         unless = {"If-None-Match": kept[0]} if kept else {}
         found = self._with_token(installation, method, path, params, body, unless)
         if found[0] == 304 and kept is not None:
             return kept[1]
         answer = self._accept(found, f"{method} {path}")
         if polled:
-            self._kept.keep(key, answer)
+            self._kept.keep(key, str(asked), answer, len(found[2]))
         return answer
 
     def pages(self, ask: Callable[[Params], Answer], params: Params) -> Iterator[Answer]:

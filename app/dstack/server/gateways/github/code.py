@@ -11,6 +11,8 @@ from dstack.server.gateways.github.addresses import repo
 from dstack.server.gateways.github.calls import Calls
 from dstack.server.gateways.github.reading import read_comment, read_permission, read_pull, read_states
 
+_GRAIN_S = 3600
+
 
 def permission(calls: Calls, place: Place, login: str) -> Permission:
     """An empty login would ask for the list of all: nobody is what it is."""
@@ -36,8 +38,12 @@ def open_pulls(calls: Calls, place: Place) -> list[PullFacts]:
 
 
 def comments_since(calls: Calls, place: Place, since: float) -> list[ForgeComment]:
-    """GitHub's `since` is about changes; those only edited since are left out."""
-    asked = {"since": datetime.fromtimestamp(since, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "sort": "created"}
+    """GitHub's `since` is about changes; those only edited since are left out. It is asked for by the hour: the same
+    question has the same answer, which costs nothing, until somebody writes."""
+    asked = {
+        "since": datetime.fromtimestamp(since - since % _GRAIN_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "sort": "created",
+    }
     found = calls.listed(
         place.installation, repo(place, "issues", "comments"), {**asked, "direction": "asc"}, polled=True
     )
