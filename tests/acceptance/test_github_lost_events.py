@@ -96,7 +96,7 @@ def test_shuffled_and_late_webhooks_end_at_the_newest_commit(scene: OnGitHub) ->
 
 
 def test_what_was_sent_while_the_server_was_away_is_caught_up_with(scene: OnGitHub) -> None:
-    """F31: GitHub does not try again by itself; the server asks it to."""
+    """F31: GitHub does not try again by itself; the server takes what did not arrive from its log."""
     scene.settle()
     scene.site.server.kill()
     wanted = work(scene, "away")
