@@ -21,6 +21,7 @@ from dstack.server.handlers.sources import with_sources
 from dstack.server.handlers.start_runs import group_of, write_groups
 from dstack.server.models import Run
 from dstack.server.report.markdown import plain
+from dstack.server.report.picture import newest_at
 from dstack.server.report.replies import Answer, event_plan_text, help_text, plan_text, status_text
 from dstack.server.services.approve_pull import approve_pull
 from dstack.server.services.restart_run import restart_run
@@ -186,9 +187,9 @@ def _restart(session: Session, scene: Scene, again: Sequence[Run]) -> tuple[list
 
 
 def _newest_at_head(session: Session, scene: Scene) -> list[Run]:
-    """Of each workflow the newest run of the pull request at its head, in the order in which they were made."""
-    at_head = [run for run in runs_of_pull(session, scene.pull) if run.sha == scene.sha]
-    return list({run.workflow: run for run in reversed(at_head)}.values())
+    """Of each workflow the newest run of the pull request at its head, as its comment shows them, oldest first."""
+    at_head, _ = newest_at(runs_of_pull(session, scene.pull), scene.pull)
+    return list({run.workflow: run for run in at_head}.values())
 
 
 def _ended_badly_at_head(session: Session, scene: Scene) -> list[Run]:
