@@ -87,7 +87,7 @@ def joined(
     with FakeGitHub(folder / "github") as fake:
         app = fake.make_app("dstack")
         fake.create_repo(REPO, files={"train.py": "print(1)\n", **(files or {})})
-        with serve(folder, **knows(fake, app), **settings) as api:
+        with serve(folder, **{**knows(fake, app), **settings}) as api:
             app.webhook_url = f"{api.url}/webhooks/github"
             fake.webhooks.date_by(api.clock.now)
             scene = Joined(api, fake, app)
