@@ -56,13 +56,13 @@ def handle_pull_request(wiring: Wiring, delivery: Delivery, repo: Repo, event: P
 
 def _record(wiring: Wiring, repo: Repo, facts: PullFacts) -> PullRequest:
     """News that is no younger than what is known and says something else: the forge is asked which holds."""
-    known = wiring.db.read(lambda s: pull_by_number(s, repo.id or 0, facts.number))
+    known, told = wiring.db.read(lambda s: pull_by_number(s, repo.id or 0, facts.number)), facts
     if known is not None and facts.updated_at <= known.updated_at and _differs(known, facts):
         try:
             facts = pull_or_gone(wiring.forge, place_of(repo), known)
         except ForgeRefused:
             return known
-    return wiring.db.write(lambda s: record_pull(s, repo.id or 0, facts, wiring.clock.now()))
+    return wiring.db.write(lambda s: record_pull(s, repo.id or 0, facts, wiring.clock.now(), told))
 
 
 def _differs(known: PullRequest, facts: PullFacts) -> bool:

@@ -29,8 +29,10 @@ def pull_or_gone(forge: Forge, place: Place, known: PullRequest) -> PullFacts:
     return PullFacts(**{**facts, "is_open": False})
 
 
-def record_pull(session: Session, repo_id: int, facts: PullFacts, now: float) -> PullRequest:
-    """The pull request; news older than what is known changes nothing."""
+def record_pull(
+    session: Session, repo_id: int, facts: PullFacts, now: float, told: PullFacts | None = None
+) -> PullRequest:
+    """The pull request; news older than what is known changes nothing. `told` is what the forge was asked about."""
     pull = pull_by_number(session, repo_id, facts.number)
     if pull is not None and facts.updated_at < pull.updated_at:
         return pull
@@ -42,7 +44,7 @@ def record_pull(session: Session, repo_id: int, facts: PullFacts, now: float) ->
     # Times are the forge's own, as a comment's is: by our clock, which may be behind, a push would be older than it is.
     if pull.head_sha != facts.head_sha:
         pull.head_moved = bool(pull.head_sha)
-        pull.head_sha, pull.head_at = facts.head_sha, head_since(facts, pull.updated_at)
+        pull.head_sha, pull.head_at = facts.head_sha, head_since(facts, pull.updated_at, told)
     if pull.base_branch != facts.base_branch:
         pull.base_at = facts.updated_at
     for name in _KEPT:
