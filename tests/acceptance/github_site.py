@@ -74,7 +74,14 @@ class OnGitHub:
         return self.fake.open_pull(self.repo, "better", author=author, head_repo=mine), sha
 
     def say(self, number: int, text: str, author: str = WRITER) -> int:
+        """A comment, in a later second than the newest push: which came first in one second nobody can tell."""
+        pushed = max(map(self._pushed, (self.repo, f"{STRANGER}/{self.repo.partition('/')[2]}")))
+        until(lambda: time.time() >= int(pushed) + 1, 2, "the second of the push is over")
         return self.fake.comment(self.repo, number, author, text)
+
+    def _pushed(self, name: str) -> float:
+        found = self.fake.find_repo(name)
+        return (found.pushed_at or 0.0) if found else 0.0
 
     # What the server made of it
 
