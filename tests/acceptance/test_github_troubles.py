@@ -148,7 +148,7 @@ def test_writes_keep_their_distance(scene: OnGitHub) -> None:
     _, sha = scene.open_pull("paced", program(accuracy=0.95))
     scene.status(sha, "dstack/train", "success")
     scene.settle()
-    assert len(scene.fake.writes()) >= 10  # fewer the faster the machine: what changes meanwhile is told once
+    assert len(scene.fake.writes()) >= 5  # fewer the faster the machine: what changes meanwhile is told once
     assert writes_apart(scene) > GAP_S * 0.8
 
 
