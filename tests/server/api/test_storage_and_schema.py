@@ -243,7 +243,7 @@ def test_numbers_that_others_choose_have_64_bits() -> None:
     """GitHub's ids passed 2^31 long ago, and an artifact may have more bytes; PostgreSQL's INTEGER ends there."""
     columns = [column for table in SQLModel.metadata.sorted_tables for column in table.columns]
     assert {str(column) for column in columns if isinstance(column.type, BigInteger)} == {
-        "github_apps.app_id", "installations.id", "repos.installation_id", "commands.comment_id",
+        "github_apps.app_id", "forge_logs.app_id", "installations.id", "repos.installation_id", "commands.comment_id",
         "artifacts.bytes", "attempts.log_bytes", "metrics.step",
     }  # fmt: skip
 
