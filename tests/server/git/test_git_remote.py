@@ -11,6 +11,9 @@ import pytest
 from served_git import READER, Clone, Host, Served, wait_for
 
 from dstack.errors import Conflict
+from dstack.server.gateways.kept import drop_work, keep_commits
+from dstack.server.gateways.notes_local import LocalNotes
+from dstack.server.gateways.snapshots import read_files
 from dstack.server.web.git_remote import GitLimits
 
 ZERO = "0" * 40
@@ -74,9 +77,9 @@ def test_kept_commits_are_fetched_by_id_and_shown_to_nobody(served: Served, clon
     clone.push()
     hidden = clone.commit("hidden")
     clone.push("HEAD:refs/dstack/work/key-1")
-    served.repositories.keep(REPO, hidden, "brave-otter-17")
-    served.repositories.drop_work(REPO, "key-1")
-    served.repositories.write_notes(REPO, {hidden: "a note\n"})
+    keep_commits(served.repositories, REPO, {"brave-otter-17": hidden})
+    drop_work(served.repositories, REPO, "key-1")
+    LocalNotes(served.repositories).write(REPO, {hidden: "a note\n"})
     listed = clone.git("ls-remote", "origin")
     assert "refs/dstack" not in listed and "refs/notes/dstack" in listed and hidden not in listed
     for version in ("0", "2"):
@@ -140,7 +143,7 @@ def test_refused_refs_change_nothing(served: Served, clone: Clone, ref: str, why
     pushed = clone.push(f"HEAD:{ref}", check=False)
     assert pushed.returncode == 1
     assert why in pushed.stderr
-    assert served.repositories._git(REPO, ["for-each-ref"]) == b""
+    assert served.repositories.ask(REPO, ["for-each-ref"]) == b""
     assert served.door.pushes == []
 
 
@@ -275,4 +278,4 @@ def test_neither_the_machine_nor_the_environment_silences_the_hooks(
     clone = Clone(tmp_path / "home" / "c", served.url())
     sha = clone.commit()
     assert "dstack: heard" in clone.push().stderr
-    assert served.repositories.snapshot(REPO, sha, ["train.py"]).files == {"train.py": b"change"}
+    assert read_files(served.repositories, REPO, sha, ["train.py"]) == {"train.py": b"change"}
