@@ -161,6 +161,33 @@ def test_news_that_come_late_take_nobodys_place(topic: Topic) -> None:
     assert topic.runs(shas[1], "train")[0].trigger is Trigger.PUSH
 
 
+@pytest.mark.parametrize("subject", ["Words", "Words [skip ci]"])
+def test_late_news_of_a_commit_that_the_head_builds_on_keep_the_only_run(topic: Topic, subject: str) -> None:
+    """The head starts nothing: were the run before it stopped for the head's sake, nothing would ever be tested."""
+    scene, reads = topic.scene, IN_TURN + ", paths: ['src/**']"
+    scene.fake.push(REPO, topic.branch, {FILE: "workflows:\n" + QUEUED % ("train", "push", reads)})
+    scene.settle()
+    scene.fake.webhooks.hold()
+    changed = scene.fake.push(REPO, topic.branch, {"src/a.py": topic.branch})
+    head = scene.fake.push(REPO, topic.branch, {"README.md": topic.branch}, subject)
+    scene.fake.webhooks.release()
+    scene.settle()
+    (train,) = topic.runs(changed, "train")
+    assert not train.state.is_final and topic.runs(head, "train") == []
+
+
+def test_late_news_of_a_closed_pull_request_take_nobodys_place(topic: Topic) -> None:
+    scene = topic.scene
+    other = Topic(scene)
+    scene.fake.webhooks.hold()
+    second = scene.fake.push(REPO, topic.branch, {topic.branch: "2"})
+    scene.fake.close_pull(REPO, topic.number)
+    scene.fake.webhooks.release(Backwards())
+    scene.settle()
+    assert gave_way(topic.runs(second, "turns")[0])[1] == "pull request closed"
+    assert not other.runs(other.first, "turns")[0].state.is_final
+
+
 def told(scene: Joined, sha: str, state: str) -> None:
     wait_for(lambda: (status := scene.fake.statuses(REPO, sha).get("dstack/check")) and status.state == state)
 
@@ -181,6 +208,29 @@ def test_a_pull_request_that_was_closed_says_nothing_where_another_goes_on(topic
     assert gave_way(to_dev)[1] == "pull request closed"
     runner.take(to_main.name).end()
     told(scene, sha, "success")
+
+
+def test_what_gave_way_to_the_push_of_the_same_head_leaves_it_the_word(topic: Topic, runner: ARunner) -> None:
+    """The news of the pull request came first, and the workflows are of one group."""
+    scene, entry = topic.scene, "  - {name: %s, provider: bash, commands: ['true'], on: %s, concurrency: gpu}\n"
+    names, on = ("check", "also"), "[push, pull_request]"
+    scene.fake.webhooks.hold()
+    files = {FILE: "workflows:\n" + "".join(entry % (name, on) for name in names)}
+    sha = scene.fake.push(REPO, topic.branch, files)
+    scene.fake.webhooks.release(Backwards())
+    scene.settle()
+    for name in names:
+        pulled, pushed = topic.runs(sha, name)
+        assert gave_way(pulled) and pushed.trigger is Trigger.PUSH
+        runner.take(pushed.name).end()
+    told(scene, sha, "success")
+    runs = {f"run:{run.name}" for run in scene.runs(sha) if run.trigger is Trigger.PUSH}
+    wait_for(
+        lambda: (
+            {check.name for check in scene.fake.checks(REPO, sha) if check.external_id in runs}
+            == {f"dstack / {name}" for name in names}
+        )
+    )
 
 
 def test_of_two_pull_requests_with_one_head_the_worse_is_told(topic: Topic, runner: ARunner) -> None:

@@ -19,12 +19,13 @@ BRANCH = "refs/heads/"
 @dataclass(frozen=True, slots=True)
 class Standing:
     """`head` is where the branch stands, and `is_late` says that the push is not what led there. `goes_on`: the push
-    leads on from the last one that was handled. `left`: commits that the branch has left behind for good, with runs
-    that wait for their turn."""
+    leads on from the last one that was handled. `is_behind`: it is late, and the head builds on it. `left`: commits
+    that the branch has left behind for good, with runs that wait for their turn."""
 
     head: str
     is_late: bool = False
     goes_on: bool = True
+    is_behind: bool = False
     left: frozenset[str] = frozenset()
 
 
@@ -38,7 +39,8 @@ def find_standing(wiring: Wiring, repo: Repo, ref: str, old: str, new: str) -> S
     else:
         head = _head(wiring, repo, ref, new)
     if head is not None and is_late(new, head):
-        return Standing(head, True, not known or _leads_to(wiring, repo, known, new))
+        goes_on = not known or _leads_to(wiring, repo, known, new)
+        return Standing(head, True, goes_on, is_behind=_leads_to(wiring, repo, new, head))
     runs = wiring.db.read(lambda s: open_pushed_in_turn(s, repo.id or 0, ref))
     elsewhere = {run.sha for run in runs if run.sha != new}
     return Standing(new, left=frozenset(sha for sha in elsewhere if not _leads_to(wiring, repo, sha, new)))

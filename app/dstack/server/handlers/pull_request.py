@@ -126,8 +126,8 @@ def start_pull(wiring: Wiring, delivery: Delivery, repo: Repo, facts: PullFacts,
 
 
 def _is_present(pull: PullRequest, facts: PullFacts) -> bool:
-    """Whether this is still its head, and where it goes to."""
-    return (pull.head_sha, pull.base_branch) == (facts.head_sha, facts.base_branch)
+    """Whether it is open, this is still its head, and where it goes to."""
+    return pull.is_open and (pull.head_sha, pull.base_branch) == (facts.head_sha, facts.base_branch)
 
 
 def mirror_pull(wiring: Wiring, repo: Repo, facts: PullFacts, pull: PullRequest) -> str:

@@ -101,7 +101,7 @@ def _keep_to_head(session: Session, repo: Repo, one: Judged, stands: Standing, n
     the head goes on, though it was left behind: the head has no run of its own."""
     repo_id, update = repo.id or 0, one.update
     left = {update.new} if stands.is_late else stands.left - set(one.carried.values())
-    supersede_push(session, repo_id, update.ref, stands.head, left, now)
+    supersede_push(session, repo_id, update.ref, stands.head, left, now, is_behind=stands.is_behind)
     if stands.goes_on:
         note_head(session, repo_id, update.ref, None if update.is_delete else update.new)
 
