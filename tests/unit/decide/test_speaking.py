@@ -30,7 +30,11 @@ def pull(number: int, aim: Aim = MAIN, *, gave_way: bool = False, trusted: bool 
         ([pull(1), pull(2), push(3)], [MAIN], (2,)),
         ([pull(1), push(2)], [], (2,)),  # it was closed
         ([push(1), pull(2, gave_way=True)], [], (1,)),  # closed or merged while the push's goes on
-        ([push(1), pull(2, gave_way=True)], [MAIN], (2,)),  # never judged: not green by the push's
+        ([push(1), pull(2, gave_way=True)], [MAIN], (1,)),  # to the push's, in one group: it ran the same commit
+        ([pull(1, gave_way=True), push(2)], [MAIN], (2,)),
+        ([push(1, gave_way=True), pull(2, gave_way=True)], [MAIN], (2,)),
+        ([pull(1, DEV), pull(2, gave_way=True)], [MAIN], (2,)),  # judged against another base, and closed
+        ([push(1), pull(2, gave_way=True), pull(3, DEV)], [MAIN, DEV], (3,)),
         ([push(1), pull(2, (7, "old"))], [MAIN], (2,)),  # it goes elsewhere now, and has no run there yet
         ([pull(1), pull(2, DEV)], [MAIN, DEV], (1, 2)),  # two pull requests of one head
         ([pull(1), pull(2, DEV)], [MAIN], (1,)),  # and one of them closed

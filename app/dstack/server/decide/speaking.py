@@ -28,16 +28,16 @@ def who_speaks(voices: Sequence[Voice], aims: Collection[Aim]) -> tuple[int, ...
     its head (`aims`), and none without any run. `voices` oldest first.
 
     A stranger may make a pull request of any commit, also of one that others have pushed: what is known of it from its
-    own branch is not theirs to change. A run that gave way says nothing where there is another.
+    own branch is not theirs to change. A run that gave way says nothing where there is another; in the place of a pull
+    request's, which was not judged then, a push's may speak, which ran the same commit, but no other pull request's.
     """
     heard = [voice for voice in voices if voice.trusted] or list(voices)
-    of_pulls = [newest for aim in aims if (newest := _newest([voice for voice in heard if voice.aim == aim]))]
+    stands = [voice for voice in heard if not voice.gave_way]
+    of_pulls = [mine[-1].id for aim in aims if (mine := [voice for voice in stands if voice.aim == aim])]
     if of_pulls:
-        return tuple(voice.id for voice in of_pulls)
-    alone = _newest(heard)
-    return (alone.id,) if alone is not None else ()
-
-
-def _newest(voices: Sequence[Voice]) -> Voice | None:
-    found = [voice for voice in voices if not voice.gave_way] or voices
-    return found[-1] if found else None
+        return tuple(of_pulls)
+    if any(voice.aim in aims for voice in heard):
+        heard = [voice for voice in heard if voice.aim is None or voice.aim in aims]
+        stands = [voice for voice in heard if not voice.gave_way]
+    alone = stands or heard
+    return (alone[-1].id,) if alone else ()

@@ -13,7 +13,7 @@ from dstack.server.store.database import wake
 from dstack.server.store.ends import is_of_default_branch
 from dstack.server.store.pulls import pulls_at
 from dstack.server.store.runs import clean_runs_at
-from dstack.wire.states import Trigger
+from dstack.wire.states import JobState, Trigger
 
 NOTES = "notes"  # the Git note of a commit; target `REPO-ID:SHA`
 # On the forge; every target begins with `REPO-ID:`.
@@ -56,6 +56,8 @@ def mark_run_outdated(session: Session, run: Run, now: float) -> None:
         for sha in carriers_of(session, run):
             mark_outdated(session, STATUS, f"{run.repo_id}:{sha}", now)
     mark_outdated(session, CHECK, f"{run.repo_id}:{run.id}", now)
+    if run.is_clean and run.pull_request is not None and run.state is JobState.STOPPED:
+        _mark_checks_outdated(session, run.repo_id, run.sha, now)  # another may speak in its place
     numbers = {pull.number for pull in pulls_at(session, run.repo_id, run.sha)}  # a push may have made it
     for number in numbers | ({run.pull_request} if run.pull_request is not None else set()):
         mark_outdated(session, COMMENT, f"{run.repo_id}:{number}", now)
@@ -69,6 +71,10 @@ def mark_run_outdated(session: Session, run: Run, now: float) -> None:
 def mark_commit_outdated(session: Session, repo_id: int, sha: str, now: float) -> None:
     """Another run may speak for a workflow there: the statuses, and the checks, whose names say it."""
     mark_outdated(session, STATUS, f"{repo_id}:{sha}", now)
+    _mark_checks_outdated(session, repo_id, sha, now)
+
+
+def _mark_checks_outdated(session: Session, repo_id: int, sha: str, now: float) -> None:
     for run in clean_runs_at(session, repo_id, sha):
         mark_outdated(session, CHECK, f"{repo_id}:{run.id}", now)
 

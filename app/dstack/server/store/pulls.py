@@ -9,7 +9,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, func, select
 
 from dstack.server.models import Attempt, JobRow, Metric, NotNeeded, PullRequest, Run
-from dstack.wire.states import Trigger
+from dstack.wire.states import Reason, Trigger
 
 PULL_TRIGGERS = (Trigger.PULL_REQUEST,)
 MOST_RUNS = 100
@@ -55,7 +55,8 @@ def pulls_at(session: Session, repo_id: int, sha: str) -> Sequence[PullRequest]:
 
 
 def is_spoken_over(session: Session, run: Run) -> bool:
-    """Whether an open pull request at the run's commit has a run of the workflow of its own: that one counts there."""
+    """Whether an open pull request at the run's commit has a run of the workflow of its own, which did not give way:
+    that one counts there."""
     if run.pull_request is not None or not run.is_clean:
         return False
     other, pull = aliased(Run), PullRequest
@@ -68,6 +69,7 @@ def is_spoken_over(session: Session, run: Run) -> bool:
             other.workflow == run.workflow,
             col(other.is_clean).is_(True),
             col(other.trusted).is_(True),
+            col(other.reason).is_distinct_from(Reason.SUPERSEDED_BY),
             col(pull.is_open).is_(True),
             pull.head_sha == other.sha,
             pull.base_branch == other.base_branch,
