@@ -166,3 +166,20 @@ def test_a_push_whose_news_come_late_still_speaks_for_those_after_it(scene: Carr
     end(scene, broken)
     for head in heads:
         assert broken[:7] in told(scene, head, "failure")
+
+
+def test_files_that_cannot_be_read_are_told_of_and_what_mends_them_is_judged(scene: Carried) -> None:
+    """Of a pull request as of a push; the commit after looks back at one that says nothing."""
+    files = entry()[FILE] + "  - {name: lint, provider: bash, commands: ['true'], on: [push, pull_request]}\n"
+    huge = {FILE: f"{files}# {'x' * 1_100_000}\n"}
+    broken, topic = push(scene, huge), scene.fake.push(REPO, "topic", huge | {"a": "1"})
+    scene.fake.open_pull(REPO, "topic")
+    scene.settle()
+    for sha in (broken, topic):
+        wait_for(lambda sha=sha: "dstack/config" in scene.fake.statuses(REPO, sha))  # type: ignore[misc]
+        status = scene.fake.statuses(REPO, sha)["dstack/config"]
+        assert status.state == "error" and "1048576 is the limit" in status.description
+    assert [(row.state.value, row.tries) for row in scene.deliveries("pull_request.opened")] == [("failed", 0)]
+    mended = push(scene, {FILE: files})
+    assert [run.workflow for run in scene.runs(mended)] == ["lint"]
+    assert told(scene, mended, "success").startswith("not needed")

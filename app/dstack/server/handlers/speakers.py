@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from dstack.errors import ConfigProblems
+from dstack.errors import ConfigProblems, NotFound
 from dstack.language import FILES, Project
 from dstack.server.decide.base import LINE
 from dstack.server.decide.carry_over import reads_the_same, speaker_of
@@ -52,5 +52,5 @@ class _Then:
 def _readable(wiring: Wiring, repo: Repo, sha: str) -> Project:
     try:
         return read_project_at(wiring, repo, sha)
-    except ConfigProblems:
+    except (ConfigProblems, NotFound):
         return Project()  # nothing has run there

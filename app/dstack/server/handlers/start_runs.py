@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from dstack.errors import ConfigProblems
+from dstack.errors import ConfigProblems, Invalid
 from dstack.language import FILES, Event, Project, Selection, read_project, select
 from dstack.server.decide.plan import GroupPlan, Occasion, RunPlan, plan_runs
 from dstack.server.gateways.snapshots import commit_info, read_files
@@ -31,8 +31,13 @@ class Outcome:
 
 
 def read_project_at(wiring: Wiring, repo: Repo, sha: str, objects: str = "") -> Project:
-    """The workflows as they stand at a commit. Raises ConfigProblems when the files have any problem."""
-    project = read_project(read_files(wiring.git, objects or str(repo.id), sha, FILES))
+    """The workflows as they stand at a commit. Raises ConfigProblems when the files have any problem, or cannot be read
+    at all: whoever pushed them is told that in the same place. Raises NotFound for no such commit."""
+    try:
+        files = read_files(wiring.git, objects or str(repo.id), sha, FILES)
+    except Invalid as error:
+        raise ConfigProblems(error.message, error.hint) from None
+    project = read_project(files)
     if project.problems:
         raise ConfigProblems("\n".join(str(problem) for problem in project.problems))
     return project
