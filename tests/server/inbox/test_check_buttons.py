@@ -13,6 +13,7 @@ from served_api import wait_for
 from dstack.git.pushes import RUN_REFS
 from dstack.server.models import Delivery
 from dstack.server.models.delivery import DeliveryState
+from dstack.server.store.outbox import CHECK, due_targets
 from dstack.wire.states import JobState
 
 ANYONE = {FILE: "workflows:\n  - {name: train, provider: bash, commands: ['true'], on: [push, pull_request]}\n"}
@@ -79,6 +80,49 @@ def test_run_all_again(scene: Joined) -> None:
     row = pressed(scene, "check_suite.rerequested")
     assert row.state is DeliveryState.PROCESSED
     assert [run.restarted_from for run in scene.runs(sha)] == [None, name]
+
+
+def test_run_all_again_has_the_runs_that_speak_run_again(scene: Joined) -> None:
+    """Two pull requests have one head: both their runs count there, and not the newest alone."""
+    scene.fake.push(REPO, "dev", {"dev": "1"})
+    sha = scene.fake.push(REPO, "topic", {"a": "1"})
+    for base in ("main", "dev"):
+        scene.fake.open_pull(REPO, "topic", base)
+        scene.settle()
+    first, *of_pulls = scene.runs(sha)
+    scene.api.runner().take(first.name).end("failed")
+    wait_for(lambda: all(run.state is JobState.FAILED for run in scene.runs(sha)))  # one work, one result
+    check = wait_for(lambda: completed(scene, sha, f"run:{of_pulls[0].name}"))
+    scene.fake.press_rerun_suite(check.suite)
+    pressed(scene, "check_suite.rerequested")
+    assert [run.restarted_from for run in scene.runs(sha)[3:]] == [run.name for run in of_pulls]
+
+
+def test_what_cannot_run_again_is_told_again(tmp_path: Path) -> None:
+    """It never had its inputs: the forge would wait for news of its checks for ever."""
+    needs = "workflows:\n  - {{name: {}, provider: bash, commands: ['true'], on: push, depends-on: ['other:prod']}}\n"
+    other = "  - {name: other, provider: bash, commands: ['true'], on: manual}\n"
+    files = {FILE: needs.format("train") + needs.format("eval").partition("\n")[2] + other}
+    with joined(tmp_path, files, github_write_gap_s=0) as scene:
+        for login, permission in (("octocat", "write"), ("reader", "read")):
+            scene.fake.set_permission(REPO, login, permission)
+        sha = scene.fake.push(REPO, "main", {"a": "1"})
+        scene.settle()
+        checks = [wait_for(lambda n=run.name: completed(scene, sha, f"run:{n}")) for run in scene.runs(sha)]
+        written = [check.updates for check in checks]
+        for login, why in (("octocat", "never had its inputs"), ("reader", "reader may not write")):
+            scene.fake.press_rerun_suite(checks[0].suite, login)
+            row = pressed(scene, "check_suite.rerequested")
+            assert row.state is DeliveryState.IGNORED and why in row.reason
+            wait_for(lambda: not checks[0].suite.reset)
+        wait_for(lambda: [check.updates for check in checks] == [times + 2 for times in written])
+        scene.fake.press_rerun(checks[1].id)
+        pressed(scene, "check_run.rerequested")
+        wait_for(lambda: not checks[0].suite.reset)
+        wait_for(lambda: not scene.api.wiring.db.read(lambda s: due_targets(s, [CHECK], float("inf"))))
+        assert [check.updates for check in checks] == [written[0] + 2, written[1] + 3], (
+            "only the check that was asked for"
+        )
 
 
 def test_tag_latest(scene: Joined) -> None:

@@ -7,7 +7,8 @@ from functools import partial
 
 from sqlmodel import Session
 
-from dstack.errors import Conflict, DstackError, ForgeRefused
+from dstack.errors import Conflict, DstackError, ForgeRefused, NotFound
+from dstack.server.decide.speaking import who_speaks
 from dstack.server.forge_events import CheckRunEvent, CheckSuiteEvent, Origin
 from dstack.server.gateways.forge_facts import Permission
 from dstack.server.gateways.kept import keep_commits
@@ -17,8 +18,10 @@ from dstack.server.handlers.registry import handles_event
 from dstack.server.models import Delivery, Group, Repo, Run
 from dstack.server.models.delivery import DeliveryState
 from dstack.server.report.check import APPROVE, OF_COMMIT, OF_PROBLEMS, OF_RUN, TAG_LATEST
+from dstack.server.report.voices import voice_of
 from dstack.server.services.restart_run import restart_run
 from dstack.server.services.settle_delivery import settle_delivery
+from dstack.server.store.pulls import pulls_at
 from dstack.server.store.reports import tell_checks_again
 from dstack.server.store.run_facts import problem_of_commit
 from dstack.server.store.runs import clean_runs_at, run_by_name, runs_of_delivery
@@ -40,7 +43,7 @@ def handle_check_run(wiring: Wiring, delivery: Delivery, repo: Repo, event: Chec
         if again and event.external_id.startswith((OF_COMMIT, OF_PROBLEMS)):
             _do_again(wiring, delivery, repo, event.origin, event.head_sha, whole=_is_of_commit(event))
         else:
-            settle(wiring, delivery, DeliveryState.IGNORED, "it is not a check of a run here", repo)
+            _refuse(wiring, delivery, repo, event.origin, event.head_sha, "it is not a check of a run here")
         return
     acts: dict[str, Act] = {
         "rerequested": partial(_restart, wiring, delivery, run.name),
@@ -51,7 +54,7 @@ def handle_check_run(wiring: Wiring, delivery: Delivery, repo: Repo, event: Chec
     if action not in acts:
         settle(wiring, delivery, DeliveryState.IGNORED, f"there is no button {action[:40]!r}", repo)
         return
-    _act(wiring, delivery, repo, event.origin, acts[action], event.head_sha)
+    _act(wiring, delivery, repo, event.origin, acts[action], event.head_sha, run)
 
 
 @handles_event(CheckSuiteEvent)
@@ -98,11 +101,13 @@ def _is_of_commit(event: CheckRunEvent) -> bool:
     return event.external_id.startswith(OF_COMMIT)
 
 
-def _act(wiring: Wiring, delivery: Delivery, repo: Repo, origin: Origin, act: Act, sha: str) -> None:
-    """Whatever comes of it: checks at `sha` that were asked for again would else be waited for."""
+def _act(
+    wiring: Wiring, delivery: Delivery, repo: Repo, origin: Origin, act: Act, sha: str, run: Run | None = None
+) -> None:
+    """At the checks of `sha`, or at the one of `run`."""
     if not _may_write(wiring, repo, origin.sender):
         who = origin.sender or "somebody unknown"
-        settle(wiring, delivery, DeliveryState.IGNORED, f"{who} may not write to {repo.full_name}", repo)
+        _refuse(wiring, delivery, repo, origin, sha, f"{who} may not write to {repo.full_name}", run)
         return
 
     def unit(session: Session) -> None:
@@ -112,12 +117,20 @@ def _act(wiring: Wiring, delivery: Delivery, repo: Repo, origin: Origin, act: Ac
 
     try:
         wiring.db.write(unit)
-    except Conflict as error:
-        if origin.action == "rerequested":
-            wiring.db.write(lambda s: tell_checks_again(s, repo.id or 0, sha, wiring.clock.now()))
-        settle(wiring, delivery, DeliveryState.IGNORED, f"{error.message}. {error.hint}".strip(), repo)
+    except (Conflict, NotFound) as error:
+        _refuse(wiring, delivery, repo, origin, sha, f"{error.message}. {error.hint}".strip(), run)
         return
     _keep_commits(wiring, delivery)
+
+
+def _refuse(
+    wiring: Wiring, delivery: Delivery, repo: Repo, origin: Origin, sha: str, why: str, run: Run | None = None
+) -> None:
+    """Nothing new begins: what was asked for again is told again, or the forge would wait for it for ever."""
+    if origin.action == "rerequested":
+        run_id = run.id if run is not None else None
+        wiring.db.write(lambda s: tell_checks_again(s, repo.id or 0, sha, wiring.clock.now(), run_id=run_id))
+    settle(wiring, delivery, DeliveryState.IGNORED, why, repo)
 
 
 def _may_write(wiring: Wiring, repo: Repo, login: str) -> bool:
@@ -141,18 +154,27 @@ def _restart(wiring: Wiring, delivery: Delivery, name: str, session: Session) ->
 
 
 def _restart_all(wiring: Wiring, delivery: Delivery, repo: Repo, sha: str, session: Session) -> str:
-    """The newest clean run of each workflow at this commit that has ended."""
-    newest = {run.workflow: run for run in clean_runs_at(session, repo.id or 0, sha)}
-    said = []
-    for old in newest.values():
+    """Of each workflow the runs that speak at this commit, if they have ended. Raises Conflict where none is run
+    again."""
+    done, refused = [], []
+    for old in _speaking(session, repo.id or 0, sha):
         try:
             with session.begin_nested():
-                said.append(_restart(wiring, delivery, old.name, session))
+                done.append(_restart(wiring, delivery, old.name, session))
         except DstackError as error:
-            said.append(error.message)
-    if not said:
-        raise Conflict(f"nothing has run at {sha[:7]}")
-    return "\n".join(said)
+            refused.append(error.message)
+    if not done:
+        raise Conflict("\n".join(refused) or f"nothing has run at {sha[:7]}")
+    return "\n".join([*done, *refused])
+
+
+def _speaking(session: Session, repo_id: int, sha: str) -> list[Run]:
+    aims = [(pull.number, pull.base_branch) for pull in pulls_at(session, repo_id, sha)]
+    of_workflows: dict[str, list[Run]] = {}
+    for run in clean_runs_at(session, repo_id, sha):
+        of_workflows.setdefault(run.workflow, []).append(run)
+    spoken = {run_id for runs in of_workflows.values() for run_id in who_speaks([voice_of(r) for r in runs], aims)}
+    return [run for runs in of_workflows.values() for run in runs if run.id in spoken]
 
 
 def _tag(wiring: Wiring, delivery: Delivery, name: str, session: Session) -> str:

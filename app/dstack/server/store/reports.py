@@ -84,11 +84,15 @@ def finish(session: Session, mark: OutboxMark) -> None:
     clear_mark(session, mark)
 
 
-def tell_checks_again(session: Session, repo_id: int, sha: str, now: float) -> None:
-    """The forge waits for news of a commit's checks, since somebody asked for them again: they are written once more,
-    changed or not. Their remarks stay counted, so that none is added twice."""
-    ids = session.exec(select(Run.id).where(Run.repo_id == repo_id, Run.sha == sha)).all()
-    targets = {f"config:{sha}": f"config:{sha}", **{str(run_id): str(run_id) for run_id in ids}}
+def tell_checks_again(session: Session, repo_id: int, sha: str, now: float, *, run_id: int | None = None) -> None:
+    """The forge waits for news of a commit's checks, or of that of one run, since somebody asked for them again: they
+    are written once more, changed or not. Their remarks stay counted, so that none is added twice."""
+    ids = (
+        session.exec(select(Run.id).where(Run.repo_id == repo_id, Run.sha == sha)).all() if run_id is None else [run_id]
+    )
+    targets = {str(one): str(one) for one in ids}
+    if run_id is None:
+        targets[f"config:{sha}"] = f"config:{sha}"
     if ids:
         targets[f"commit:{sha}"] = str(ids[-1])  # one for all of them is marked by any
     for report in reports_of(session, repo_id, CHECK, targets).values():
