@@ -194,16 +194,16 @@ def test_of_a_link_only_the_parameters_count(link: str, params: dict[str, str] |
 def test_kept_answers_are_small_and_those_asked_for_lately() -> None:
     kept = KeptAnswers(most_bytes=10_000)
     one = Answer(200, [], {"etag": '"1"'})
-    kept.keep("pulls", "open", one, 2)
-    kept.keep("no tag", "", Answer(200, 0, {}), 2)
+    kept.keep("pulls", "open", one, list)
+    kept.keep("no tag", "", Answer(200, 0, {}), int)
     assert kept.find("pulls", "open") == ('"1"', one) and kept.find("no tag", "") is None
     for hour in range(100):
-        kept.keep("comments", f"since {hour}", one, 2)
+        kept.keep("comments", f"since {hour}", one, list)
     assert kept.find("comments", "since 98") is None and kept.find("comments", "since 99") == ('"1"', one)
     assert kept.find("pulls", "open"), "one list more pushes out no other"
-    kept.keep("large", "", one, 7500)
+    kept.keep("large", "", one, lambda _: "x" * 7500)
     assert kept.find("comments", "since 99") is None and kept.find("pulls", "open"), "who was asked for last stays"
-    kept.keep("larger than all", "", one, 20_000)
+    kept.keep("larger than all", "", one, lambda _: "x" * 20_000)
     assert kept.find("larger than all", "") is None
 
 
@@ -344,6 +344,19 @@ def test_what_has_not_changed_is_not_sent_again(odd: Odd) -> None:
         assert github.open_pulls(PLACE) == []
     tags = [headers.get("if-none-match") for _, path, headers in odd.asked if path.startswith("/repos")]
     assert tags == [None, '"one"', '"one"']
+
+
+def test_of_large_lists_only_what_is_read_is_kept(odd: Odd) -> None:
+    """GitHub tells 20 kB of a pull request: hundreds are to fit, or polling them costs the hour's calls."""
+    places = [Place(PLACE.installation, "acme", name) for name in ("one", "two", "three")]
+    page = b",".join([PULL[:-1] + b', "body": "' + b"x" * 20_000 + b'"}'] * 100)
+    for place in places:
+        odd.answers[f"/repos/acme/{place.name}/pulls"] = (200, {"ETag": '"one"'}, b"[" + page + b"]")
+    with connected(odd) as github:
+        for _ in range(2):
+            assert [len(github.open_pulls(place)) for place in places] == [100] * 3
+    tags = [headers.get("if-none-match") for _, path, headers in odd.asked if path.startswith("/repos")]
+    assert tags == [None] * 3 + ['"one"'] * 3
 
 
 def test_a_list_that_does_not_end_is_cut(odd: Odd, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,22 +1,25 @@
-"""Answers of GitHub that may be the same next time: kept with their ETag, so that polling costs no rate limit."""
+"""Answers of GitHub that may be the same next time: what we read of them is kept with their ETag, so that polling costs
+no rate limit."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 Params = Mapping[str, str | int]
-MOST_BYTES = 4 * 1024 * 1024  # of JSON, for all that is kept: mostly empty lists, while a full page may have 500 kB
+# For all that is kept: mostly empty lists. A pull request has about 20 kB in JSON, of which we read about 500 bytes:
+# there is room for several thousand of them.
+MOST_BYTES = 4 * 1024 * 1024
 _OVERHEAD = 1024  # headers, and the entry itself
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A success: what the JSON says, and the headers by lower-case name."""
+    """A success: what the JSON says, or what was read of it, and the headers by lower-case name."""
 
     status: int
     data: Any
@@ -60,8 +63,10 @@ class KeptAnswers:
             self._kept.move_to_end(key)
             return kept.etag, kept.answer
 
-    def keep(self, key: str, asked: str, answer: Answer, size: int) -> None:
-        """`size` is that of its text, in bytes."""
+    def keep(self, key: str, asked: str, answer: Answer, read: Callable[[Any], Any]) -> Answer:
+        """The answer with what `read` takes out of its data, which alone is kept; raises what that raises."""
+        answer = replace(answer, data=read(answer.data))
+        size = len(repr(answer.data))
         with self._lock:
             self._forget(key)
             if etag := answer.headers.get("etag"):
@@ -69,6 +74,7 @@ class KeptAnswers:
                 self._bytes += size + _OVERHEAD
             while self._bytes > self._most_bytes:
                 self._forget(next(iter(self._kept)))
+        return answer
 
     def _forget(self, key: str) -> None:
         kept = self._kept.pop(key, None)

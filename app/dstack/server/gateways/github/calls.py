@@ -7,7 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from dstack.errors import ForgeDown, ForgeRefused, NotConnected
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dstack.server.gateways.github.client import Client
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MOST_PAGES = 100  # of 100 entries
 _REDIRECTS = (301, 302, 307, 308)
@@ -70,20 +71,19 @@ class Calls:
         *,
         params: Params | None = None,
         body: Any = None,
-        polled: bool = False,
+        read: Callable[[Any], Any] | None = None,
     ) -> Answer:
-        """As an installation. `polled`: the answer is asked for again and again, and mostly the same; `since` moves."""
+        """As an installation. With `read` the answer is asked for again and again, and mostly the same: what that reads
+        of it is the answer's data, and kept; `since` moves."""
         asked = sorted((params or {}).items())
         key = f"{installation} {path} {[one for one in asked if one[0] != 'since']}"
-        kept = self._kept.find(key, str(asked)) if polled else None
+        kept = self._kept.find(key, str(asked)) if read is not None else None
         unless = {"If-None-Match": kept[0]} if kept else {}
         found = self._with_token(installation, method, path, params, body, unless)
         if found[0] == 304 and kept is not None:
             return kept[1]
         answer = self._accept(found, f"{method} {path}")
-        if polled:
-            self._kept.keep(key, str(asked), answer, len(found[2]))
-        return answer
+        return answer if read is None else self._kept.keep(key, str(asked), answer, read)
 
     def pages(self, ask: Callable[[Params], Answer], params: Params) -> Iterator[Answer]:
         """All pages, 100 entries each; a list that does not end is cut, and the log says so."""
@@ -96,16 +96,23 @@ class Calls:
                 return
         log.warning("a list of GitHub has over %d pages: the rest is not read", MOST_PAGES, extra={"action": "github"})
 
-    def listed(
-        self, installation: int, path: str, params: Params | None = None, *, key: str = "", polled: bool = False
-    ) -> Iterator[Any]:
+    def listed(self, installation: int, path: str, params: Params | None = None, *, key: str = "") -> Iterator[Any]:
         """The entries of a list at an installation, page by page; `key` names it where it is wrapped."""
 
         def ask(wanted: Params) -> Answer:
-            return self.at(installation, "GET", path, params=wanted, polled=polled)
+            return self.at(installation, "GET", path, params=wanted)
 
         for answer in self.pages(ask, params or {}):
             yield from items(answer.data.get(key) if key and isinstance(answer.data, Mapping) else answer.data)
+
+    def polled(self, installation: int, path: str, params: Params, read: Callable[[Any], T]) -> Iterator[T]:
+        """What `read` takes out of each entry of a list at an installation that is asked for again and again."""
+
+        def ask(wanted: Params) -> Answer:
+            return self.at(installation, "GET", path, params=wanted, read=lambda data: [*map(read, items(data))])
+
+        for answer in self.pages(ask, params):
+            yield from answer.data
 
     # Tokens
 

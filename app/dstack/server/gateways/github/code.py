@@ -33,8 +33,7 @@ def pull(calls: Calls, place: Place, number: int) -> PullFacts:
 
 
 def open_pulls(calls: Calls, place: Place) -> list[PullFacts]:
-    found = calls.listed(place.installation, repo(place, "pulls"), {"state": "open"}, polled=True)
-    return [read_pull(one) for one in found]
+    return list(calls.polled(place.installation, repo(place, "pulls"), {"state": "open"}, read_pull))
 
 
 def comments_since(calls: Calls, place: Place, since: float) -> list[ForgeComment]:
@@ -44,10 +43,9 @@ def comments_since(calls: Calls, place: Place, since: float) -> list[ForgeCommen
         "since": datetime.fromtimestamp(since - since % _GRAIN_S, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "sort": "created",
     }
-    found = calls.listed(
-        place.installation, repo(place, "issues", "comments"), {**asked, "direction": "asc"}, polled=True
-    )
-    comments = [comment for comment in map(read_comment, found) if comment.created_at >= int(since)]
+    path = repo(place, "issues", "comments")
+    found = calls.polled(place.installation, path, {**asked, "direction": "asc"}, read_comment)
+    comments = [comment for comment in found if comment.created_at >= int(since)]
     return sorted(comments, key=lambda comment: (comment.created_at, comment.id))
 
 
