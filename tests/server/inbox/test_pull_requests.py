@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from joined_github import FILE, REPO, Joined, joined, workflows
-from served_api import Held
+from served_api import Held, wait_for
 
 from dstack.server.models import OutboxMark
 from dstack.server.models.delivery import DeliveryState
@@ -168,6 +168,28 @@ FILTERED = {
     "by_hand": "manual",
     "pushes": "{push: {branches: [main]}}",
 }
+
+
+def test_a_base_that_needs_nothing_is_answered_in_the_place_of_what_gave_way(scene: Joined) -> None:
+    scene.fake.push(REPO, "dev", {"d": "1"})
+    text = workflows(check="{pull_request: {branches: [main]}}")
+    sha = scene.fake.push(REPO, "topic", text)
+    number = scene.fake.open_pull(REPO, "topic")
+    scene.settle()
+    scene.fake.edit_pull(REPO, number, base="dev")
+    scene.settle()
+    (run,) = [run for run in scene.runs(sha) if run.workflow == "check"]
+    assert (run.reason, run.message) == (Reason.SUPERSEDED_BY, "the base dev")
+
+    def told(state: str) -> bool:
+        status = scene.fake.statuses(REPO, sha).get("dstack/check")
+        return status is not None and status.state == state
+
+    wait_for(lambda: told("success"))
+    scene.fake.edit_pull(REPO, number, base="main")
+    scene.settle()
+    assert [run.state for run in scene.runs(sha)] == [JobState.STOPPED, JobState.QUEUED]
+    wait_for(lambda: told("pending"))
 
 
 def test_statuses_that_may_be_required_are_answered(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from itertools import permutations
 
 import pytest
 
-from dstack.server.decide.speaking import Aim, Voice, who_speaks
+from dstack.server.decide.speaking import Aim, Voice, is_moot, who_speaks
 
 MAIN, DEV = (7, "main"), (8, "dev")
 
@@ -49,6 +49,13 @@ def pull(number: int, aim: Aim = MAIN, *, gave_way: bool = False, trusted: bool 
 )  # fmt: skip
 def test_who_speaks(voices: list[Voice], aims: list[Aim], speaks: tuple[int, ...]) -> None:
     assert who_speaks(voices, aims) == speaks
+
+
+def test_what_gave_way_is_moot_once_its_pull_request_goes_elsewhere() -> None:
+    assert is_moot(pull(1, gave_way=True), [DEV])
+    assert not is_moot(pull(1, gave_way=True), [MAIN])
+    assert not is_moot(pull(1), [DEV])
+    assert not is_moot(push(1, gave_way=True), [])
 
 
 def test_no_order_of_making_lets_a_push_speak_over_the_pull_request() -> None:

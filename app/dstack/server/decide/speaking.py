@@ -41,3 +41,8 @@ def who_speaks(voices: Sequence[Voice], aims: Collection[Aim]) -> tuple[int, ...
         stands = [voice for voice in heard if not voice.gave_way]
     alone = stands or heard
     return (alone[-1].id,) if alone else ()
+
+
+def is_moot(voice: Voice, aims: Collection[Aim]) -> bool:
+    """It gave way, and its pull request does not go there any more: that nothing is needed now says more than it."""
+    return voice.gave_way and voice.aim is not None and voice.aim not in aims

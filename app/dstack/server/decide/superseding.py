@@ -16,6 +16,11 @@ def the_head(sha: str) -> str:
     return f"the head {sha[:7]}"
 
 
+def the_base(branch: str) -> str:
+    """What a run of the present head gave way to where its workflow has no run for the present base."""
+    return f"the base {branch}"
+
+
 @dataclass(frozen=True, slots=True)
 class Stand:
     """Where a run stands; `pull_request` None and `base_branch` empty for a push."""

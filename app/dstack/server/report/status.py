@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from dstack.server.decide.speaking import who_speaks
+from dstack.server.decide.speaking import Aim, is_moot, who_speaks
 from dstack.server.gateways.forge_writes import StatusState, StatusWrite
 from dstack.server.models import Artifact, Run
 from dstack.server.models.run_facts import CommitFacts, RunFacts
@@ -23,7 +23,12 @@ _LIVE_OR_OFFERED = (JobState.OFFERED, JobState.PREPARING, JobState.RUNNING, JobS
 
 def statuses_of(commit: CommitFacts, public_url: str, now: float) -> list[StatusWrite]:
     """Ends first. A run whose verdict is due any moment has none: the last one stays."""
-    speaking = speakers_of(commit)
+    unstarted, aims = {f"dstack/{row.workflow}" for row in commit.not_needed}, _aims(commit)
+    speaking = {
+        context: facts
+        for context, facts in speakers_of(commit).items()
+        if not (context in unstarted and is_moot(voice_of(facts.run), aims))
+    }
     found = [
         StatusWrite(commit.sha, context, *status_of(facts), run_url(public_url, facts.run))
         for context, facts in speaking.items()
@@ -43,9 +48,13 @@ def speakers_of(commit: CommitFacts) -> dict[str, RunFacts]:
     found = {}
     for context, runs in there.items():
         voices = [voice_of(facts.run) for facts in runs.values()]
-        heard = [runs[run_id] for run_id in who_speaks(voices, [(p.number, p.base_branch) for p in commit.pulls])]
+        heard = [runs[run_id] for run_id in who_speaks(voices, _aims(commit))]
         found[context] = min(heard, key=lambda facts: (_FROM_WORST.index(status_of(facts)[0]), -(facts.run.id or 0)))
     return found
+
+
+def _aims(commit: CommitFacts) -> list[Aim]:
+    return [(pull.number, pull.base_branch) for pull in commit.pulls]
 
 
 _FROM_WORST = (StatusState.FAILURE, StatusState.ERROR, StatusState.PENDING, StatusState.SUCCESS)

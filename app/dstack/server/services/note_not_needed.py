@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from sqlmodel import Session
 
 from dstack.server.models import NotNeeded, Run
+from dstack.server.report.voices import voice_of
 from dstack.server.store.outbox import CHECK, COMMENT, STATUS, mark_outdated
 from dstack.server.store.pulls import pulls_at
 from dstack.server.store.runs import clean_runs_at
@@ -25,8 +26,9 @@ def note_not_needed(
     carried: Mapping[str, str] = _NOTHING,
 ) -> None:
     """`whys` is workflow -> why, `carried` workflow -> the commit that speaks for this one; an event without a speaker
-    takes back none. A clean run of a workflow at this commit says more, whenever it was made."""
-    done = {run.workflow for run in clean_runs_at(session, repo_id, sha)} if whys else set()
+    takes back none. A clean run of a workflow at this commit says more, whenever it was made, unless it was for a pull
+    request that does not go there any more."""
+    done = _done_at(session, repo_id, sha) if whys else set()
     left = {workflow: why for workflow, why in whys.items() if workflow not in done}
     for workflow, why in left.items():
         known = session.get(NotNeeded, (repo_id, sha, workflow))
@@ -37,6 +39,12 @@ def note_not_needed(
             _put(session, row)
     if left:
         mark_outdated(session, STATUS, f"{repo_id}:{sha}", now)
+
+
+def _done_at(session: Session, repo_id: int, sha: str) -> set[str]:
+    aims = {(pull.number, pull.base_branch) for pull in pulls_at(session, repo_id, sha)}
+    runs = clean_runs_at(session, repo_id, sha)
+    return {run.workflow for run in runs if (voice := voice_of(run)).aim is None or voice.aim in aims}
 
 
 def note_problem(session: Session, repo_id: int, sha: str, problem: str, now: float) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from sqlmodel import Session
 
-from dstack.server.decide.superseding import CLOSED, the_head
+from dstack.server.decide.superseding import CLOSED, the_base, the_head
 from dstack.server.models import PullRequest, Run
 from dstack.server.store.jobs import jobs_of_run
 from dstack.server.store.pulls import PULL_TRIGGERS, runs_made_for_pull
@@ -20,7 +20,7 @@ def supersede_pull(session: Session, pull: PullRequest, now: float) -> None:
     made for that just now or not; the cause is named."""
     for run in reversed(_open_runs(session, pull)):  # those that need others first: else their end would be the reason
         if not _is_current(pull, run):
-            _stop(session, run, _cause(session, pull, run.workflow), now)
+            _stop(session, run, _cause(session, pull, run), now)
 
 
 def stop_closed(session: Session, pull: PullRequest, cancel_running: Collection[str], now: float) -> int:
@@ -44,11 +44,14 @@ def _is_current(pull: PullRequest, run: Run) -> bool:
     return pull.is_open and run.sha == pull.head_sha and run.base_branch == pull.base_branch
 
 
-def _cause(session: Session, pull: PullRequest, workflow: str) -> str:
+def _cause(session: Session, pull: PullRequest, left: Run) -> str:
     if not pull.is_open:
         return CLOSED
-    of_head = [run for run in runs_made_for_pull(session, pull) if run.workflow == workflow and _is_current(pull, run)]
-    return of_head[-1].name if of_head else the_head(pull.head_sha)
+    made = [run for run in runs_made_for_pull(session, pull) if run.workflow == left.workflow]
+    of_head = [run for run in made if _is_current(pull, run)]
+    if of_head:
+        return of_head[-1].name
+    return the_base(pull.base_branch) if left.sha == pull.head_sha else the_head(pull.head_sha)
 
 
 def _open_runs(session: Session, pull: PullRequest, triggers: Sequence[Trigger] = PULL_TRIGGERS) -> list[Run]:
