@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dstack.errors import Invalid
+from dstack.errors import GitFailed, Invalid
 from dstack.git.commits import Answer
 
 MAX_FILE_BYTES = 1024 * 1024
@@ -12,9 +12,12 @@ _WORDS = {"120000": "a symbolic link", "160000": "a submodule", "40000": "a fold
 
 
 def plain_file(path: str, sha: str, mode: str, answer: Answer) -> bytes:
-    """The bytes of the file at `path`. Raises Invalid when it is something else, or larger than MAX_FILE_BYTES."""
+    """The bytes of the file at `path`. Raises Invalid when it is something else, or larger than MAX_FILE_BYTES, and
+    GitFailed when the commit has it and its bytes cannot be had."""
     if mode not in _PLAIN:
         raise Invalid(f"{path} at {sha[:12]} is {what_is(mode)}", f"make {path} a plain file")
+    if not answer.kind:
+        raise GitFailed(f"git cannot read {path} at {sha[:12]}; the repository may be damaged")
     if answer.data is None or answer.size > MAX_FILE_BYTES:
         raise Invalid(f"{path} at {sha[:12]} has {answer.size} bytes; {MAX_FILE_BYTES} is the limit")
     return answer.data

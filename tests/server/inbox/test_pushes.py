@@ -6,11 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from joined_github import REPO, Joined, joined, workflows
+from joined_github import FILE, REPO, Joined, joined, workflows
 from sqlmodel import select
 
+from dstack.server.gateways.local_git import LocalGit
 from dstack.server.models import Head
 from dstack.server.models.delivery import DeliveryState
+from dstack.server.services.reconcile_heads import reconcile_repo
+from dstack.server.services.settle_delivery import MAX_TRIES
 
 
 def names(scene: Joined, sha: str) -> list[str]:
@@ -84,6 +87,41 @@ def test_a_forced_push_runs_what_it_leads_to(scene: Joined) -> None:
     scene.fake.force_push(REPO, "main", first)
     scene.settle()
     assert len(scene.runs(first)) == 1
+
+
+def object_file(git: LocalGit, repo_id: str, name: str) -> Path:
+    """Where an object is stored by itself, taken out of the packs first."""
+    for pack in (git.path(repo_id) / "objects" / "pack").glob("*.pack"):
+        aside = pack.rename(git.path(repo_id) / pack.name)
+        pack.with_suffix(".idx").unlink()
+        git.ask(repo_id, ["unpack-objects", "-q"], stdin=aside.read_bytes())
+    sha = git.ask(repo_id, ["rev-parse", name]).decode().strip()
+    return git.path(repo_id) / "objects" / sha[:2] / sha[2:]
+
+
+def test_a_commit_that_git_cannot_read_for_a_while_is_found_again(tmp_path: Path) -> None:
+    """Its branch does not count as handled, so that the next comparison starts what the push did not."""
+    files = workflows(train="{push: {branches: [main]}}")
+    with joined(tmp_path, files) as scene:
+        sha = scene.fake.push(REPO, "aside", {FILE: files[FILE] + "# another\n"}, parent=scene.fake.head(REPO, "main"))
+        scene.settle()
+        repo = scene.repo()
+        assert repo is not None
+        git = scene.api.wiring.git
+        stored = object_file(git, str(repo.id), f"{sha}:{FILE}")
+        good = stored.read_bytes()
+        stored.unlink()  # it is written read-only
+        stored.write_bytes(b"no object")
+        scene.fake.force_push(REPO, "main", sha)
+        scene.settle()
+        failed = scene.last("push")
+        assert (failed.state, failed.tries) == (DeliveryState.FAILED, MAX_TRIES - 1)
+        assert failed.reason.startswith("git cannot read") and "config" not in scene.not_needed(sha)
+        assert scene.runs(sha) == []
+        stored.write_bytes(good)
+        assert reconcile_repo(scene.api.wiring, repo) == 1
+        scene.settle()
+        assert names(scene, sha) == ["train"]
 
 
 ODD = ["$(id)", "a'b\"c", "überräschung", "عربى", "🦦/otter", "a" * 200, "feature/#1;reboot", "x&&y", "%2e%2e", "`id`"]

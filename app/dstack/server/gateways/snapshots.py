@@ -26,13 +26,14 @@ def commit_info(git: LocalGit, repo_id: str, sha: str) -> Commit:
 
 
 def read_files(git: LocalGit, repo_id: str, sha: str, paths: Sequence[str]) -> dict[str, bytes]:
-    """Those of `paths` the commit has. Raises NotFound, and Invalid for what is not a plain file up to 1 MB."""
+    """Those of `paths` the commit has. Raises NotFound, Invalid for what is not a plain file up to 1 MB, and
+    GitFailed."""
     return take_snapshot(git, repo_id, sha, paths).files
 
 
 def take_snapshot(git: LocalGit, repo_id: str, sha: str, paths: Sequence[str]) -> Snapshot:
     """A commit and some of its files by one git process. A path that is, or lies behind, a symbolic link or a
-    submodule is refused and its target never read. Raises NotFound and Invalid."""
+    submodule is refused and its target never read. Raises NotFound, Invalid and GitFailed."""
     check_sha(sha)
     folders = list(dict.fromkeys(folder_of(path) for path in paths))
     asked = [sha, *(f"{sha}:{folder}" for folder in folders), *(f"{sha}:{path}" for path in paths)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sqlmodel import Session
 
-from dstack.errors import ConfigProblems, DstackError, ForgeBusy, ForgeDown, Unavailable
+from dstack.errors import ConfigProblems, DstackError, ForgeBusy, ForgeDown, GitFailed, Unavailable
 from dstack.language import Event, Idle
 from dstack.server.decide.not_needed import after_push
 from dstack.server.decide.plan import GroupPlan, Occasion
@@ -20,7 +20,7 @@ from dstack.server.models import Delivery, Repo, Run
 from dstack.server.models.delivery import DeliveryState
 from dstack.server.services.build_wheel import wheel_requirement
 from dstack.server.services.note_not_needed import forget_not_needed, note_not_needed, note_problem
-from dstack.server.services.settle_delivery import settle_delivery
+from dstack.server.services.settle_delivery import MAX_TRIES, settle_delivery
 from dstack.server.services.supersede_push import let_pushed_run_again, supersede_push
 from dstack.server.store.heads import note_head
 from dstack.server.store.repos import repo_by_id
@@ -46,13 +46,15 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What an update starts, or why nothing. `problem`: the commit's own files are at fault, `failed`: something is."""
+    """What an update starts, or why nothing. `problem`: the commit's own files are at fault, `failed`: something is.
+    `may_pass`: the same commit may be read another time, so the ref does not count as handled."""
 
     update: Update
     group: GroupPlan | None = None
     why: str = ""
     failed: str = ""
     problem: str = ""
+    may_pass: bool = False
     not_needed: dict[str, str] = field(default_factory=dict)
     carried: dict[str, str] = field(default_factory=dict)
 
@@ -102,7 +104,7 @@ def _keep_to_head(session: Session, repo: Repo, one: Judged, stands: Standing, n
     repo_id, update = repo.id or 0, one.update
     left = {update.new} if stands.is_late else stands.left - set(one.carried.values())
     supersede_push(session, repo_id, update.ref, stands.head, left, now, is_behind=stands.is_behind)
-    if stands.goes_on:
+    if stands.goes_on and not one.may_pass:
         note_head(session, repo_id, update.ref, None if update.is_delete else update.new)
 
 
@@ -121,6 +123,10 @@ def _judge(wiring: Wiring, repo: Repo, delivery: Delivery, update: Update, stand
         raise
     except ConfigProblems as error:
         return Judged(update, failed=error.message, problem=error.message)
+    except GitFailed as error:
+        if delivery.tries + 1 < MAX_TRIES:
+            raise
+        return Judged(update, failed=error.message, may_pass=True)
     except DstackError as error:
         return Judged(update, failed=error.message)
 
