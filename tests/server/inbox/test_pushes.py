@@ -12,8 +12,9 @@ from sqlmodel import select
 from dstack.server.gateways.local_git import LocalGit
 from dstack.server.models import Head
 from dstack.server.models.delivery import DeliveryState
-from dstack.server.services.reconcile_heads import reconcile_repo
+from dstack.server.services.reconcile_heads import reconcile_heads
 from dstack.server.services.settle_delivery import MAX_TRIES
+from dstack.server.timers.watch_github import GithubWatch
 
 
 def names(scene: Joined, sha: str) -> list[str]:
@@ -103,6 +104,7 @@ def test_a_commit_that_git_cannot_read_for_a_while_is_found_again(tmp_path: Path
     """Its branch does not count as handled, so that the next comparison starts what the push did not."""
     files = workflows(train="{push: {branches: [main]}}")
     with joined(tmp_path, files) as scene:
+        GithubWatch().look(scene.api.wiring)  # what there is now is old
         sha = scene.fake.push(REPO, "aside", {FILE: files[FILE] + "# another\n"}, parent=scene.fake.head(REPO, "main"))
         scene.settle()
         repo = scene.repo()
@@ -119,7 +121,7 @@ def test_a_commit_that_git_cannot_read_for_a_while_is_found_again(tmp_path: Path
         assert failed.reason.startswith("git cannot read") and "config" not in scene.not_needed(sha)
         assert scene.runs(sha) == []
         stored.write_bytes(good)
-        assert reconcile_repo(scene.api.wiring, repo) == 1
+        assert reconcile_heads(scene.api.wiring) == 1
         scene.settle()
         assert names(scene, sha) == ["train"]
 
