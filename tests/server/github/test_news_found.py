@@ -150,6 +150,8 @@ def test_a_repository_that_cannot_be_read_holds_up_no_other_and_says_so(polling:
     """Its folder is a file: no git at all can be asked there."""
     fake, broken, other = polling.at.fake, polling.repo(), polling.repo()
     folder = polling.at.api.wiring.git.path(str(polling.at.api.repo_id(broken)))
+    polling.at.api.clock.ahead += 1800
+    polling.look()  # also at which repositories there are
     away = folder.rename(folder.with_suffix(".away"))
     folder.write_text("")
     fake.webhooks.drop_all()
@@ -164,6 +166,12 @@ def test_a_repository_that_cannot_be_read_holds_up_no_other_and_says_so(polling:
     polling.look(1)
     page, found = polling.trouble(broken)
     assert "could not be looked at" in page and "could not be looked at" in found, "twice in a row"
+    asked = len(fake.ledger)
+    for seconds in (120, 240, 480):
+        polling.at.api.clock.ahead += seconds
+        polling.look(1)
+    syncs = [call for call in fake.ledger[asked:] if call.path == "/app/installations"]
+    assert len(syncs) <= 1, "that of the server's own timer: the App's list says nothing of a fault of ours"
     folder.unlink()
     away.rename(folder)
     polling.at.api.clock.ahead += 3600

@@ -12,7 +12,7 @@ from functools import partial
 
 from sqlmodel import Session
 
-from dstack.errors import DstackError, ForgeBusy, ForgeDown, ForgeFailed, Unavailable
+from dstack.errors import DstackError, ForgeBusy, ForgeDown, ForgeFailed, ForgeRefused, NotConnected, Unavailable
 from dstack.server.decide.resting import FIRST_S
 from dstack.server.decide.watching import (
     OVERLAP_S,
@@ -44,7 +44,8 @@ from dstack.server.wiring import Wiring, place_of
 
 log = logging.getLogger(__name__)
 EVERY_S = 5.0
-_SYNC_AGAIN_S = 60.0  # a repository that cannot be read may have another name by now, or be gone
+_SYNC_AGAIN_S = 60.0
+_ELSEWHERE = (301, 404, 422)  # it may have another name by now, or be gone, or not be covered any more
 _SAID_AFTER = 2  # failures in a row: one alone is mended by the next look, most often
 _LONGEST_WHY = 500
 _FORGE, _APP = "the forge", "the App"
@@ -119,12 +120,16 @@ class GithubWatch:
     def _note_failure(self, wiring: Wiring, repo: Repo, error: DstackError | OSError, now: float) -> None:
         will_pass = isinstance(error, (ForgeDown, Unavailable))
         failures = self._rests.fail(_key(repo), now, will_pass=will_pass)
-        if not will_pass and now - self._sync_at >= _SYNC_AGAIN_S:
+        if _may_be_elsewhere(error) and now - self._sync_at >= _SYNC_AGAIN_S:
             self._sync_at = 0.0
         if failures >= _SAID_AFTER:
             why = str(error)[:_LONGEST_WHY]
             wiring.db.write(partial(_note_unread, repo_id=repo.id or 0, why=why))
         log.warning("%s is not looked at: %s", repo.full_name, error, extra={"action": "github"})
+
+
+def _may_be_elsewhere(error: DstackError | OSError) -> bool:
+    return isinstance(error, NotConnected) or (isinstance(error, ForgeRefused) and error.answer in _ELSEWHERE)
 
 
 def _key(repo: Repo) -> tuple[int | None, str]:
