@@ -319,3 +319,14 @@ def test_a_strangers_message_skips_nothing(scene: Joined) -> None:
     scene.settle()
     assert [(run.workflow, run.is_held) for run in scene.runs(sha)] == [("check", True)]
     assert "check" not in scene.not_needed(sha)
+
+
+def test_one_that_is_too_large_is_fetched_once(scene: Joined, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scene.api.wiring.mirrors, "_max_bytes", -1)
+    fork = scene.fake.fork(REPO, "stranger")
+    scene.fake.push(fork, "topic", {"a": "1"}, author="stranger")
+    number = scene.fake.open_pull(REPO, "topic", head_repo=fork, author="stranger")
+    scene.settle()
+    row = scene.last("pull_request.opened")
+    assert (row.state, row.tries) == (DeliveryState.FAILED, 0) and "keep large files out" in row.reason
+    assert scene.pull(number).handled, "looking finds nothing new there"

@@ -91,10 +91,11 @@ def start_pull(wiring: Wiring, delivery: Delivery, repo: Repo, facts: PullFacts,
         why = f"{facts.head_sha[:7]} is gone, the head is {pull.head_sha[:7]}: {error.message}"
         settle(wiring, delivery, DeliveryState.IGNORED, why, repo)
         return
-    except TooLarge:
+    except TooLarge as error:
         # It stays too large: nobody is to fetch it again.
         wiring.db.write(lambda s: note_handled(s, repo.id or 0, facts))
-        raise
+        settle(wiring, delivery, DeliveryState.FAILED, f"{error.message}: {error.hint}", repo)
+        return
     judged = _Judged()
 
     def plans() -> list[GroupPlan]:
