@@ -228,9 +228,9 @@ ELSEWHERE = {"sha": "f00ba47" + "0" * 33}
     [
         (run("failed", **ELSEWHERE), "failure", "brave-otter-17 failed at f00ba47; nothing it reads changed since"),
         (run("stopped", **ELSEWHERE), "failure",
-         "brave-otter-17 was stopped at f00ba47; nothing it reads changed since"),
+         "brave-otter-17 was stopped at f00ba47; nothing it reads changed since: dstack restart brave-otter-17"),
         (run("stopped", reason=Reason.SUPERSEDED_BY, **ELSEWHERE), "error",
-         "brave-otter-17 was stopped at f00ba47; nothing it reads changed since"),
+         "brave-otter-17 was stopped at f00ba47; nothing it reads changed since: dstack restart brave-otter-17"),
         (run("skipped", reason=Reason.DEPENDENCY_FAILED, **ELSEWHERE), "failure",
          "brave-otter-17 was skipped at f00ba47; nothing it reads changed since"),
         (run(verdict=Verdict.FAILED, gate="a > 1", **ELSEWHERE), "failure",

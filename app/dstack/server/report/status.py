@@ -180,11 +180,14 @@ def _not_needed(commit: CommitFacts, speaking: Collection[str], public_url: str,
 
 
 def _carried_over(run: Run) -> str:
-    """`brave-otter-17 failed at abc1234; nothing it reads changed since`."""
+    """`brave-otter-17 failed at abc1234; nothing it reads changed since`. What was stopped is started by no commit that
+    changes nothing it reads: the command that does is told."""
     stands = _STANDS.get(run.state, "goes on")
     if run.state is JobState.SUCCEEDED:
         stands = "failed its gate" if run.verdict is Verdict.FAILED else "waits for its verdict"
-    return words.one_line(f"{run.name} {stands} at {words.short(run.sha)}; nothing it reads changed since", TEXT_MOST)
+    again = f": dstack restart {run.name}" if run.state is JobState.STOPPED else ""
+    said = f"{run.name} {stands} at {words.short(run.sha)}; nothing it reads changed since{again}"
+    return words.one_line(said, TEXT_MOST)
 
 
 _STANDS = {JobState.FAILED: "failed", JobState.STOPPED: "was stopped", JobState.SKIPPED: "was skipped"}
