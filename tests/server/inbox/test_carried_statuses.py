@@ -11,6 +11,8 @@ from joined_github import FILE, REPO, Joined, joined
 from served_api import ARunner, wait_for
 
 from dstack.server.models import Run
+from dstack.server.services.prune import prune
+from dstack.wire.api import PruneRequest
 
 ENTRY = "{name: train, provider: bash, commands: ['true'], paths: ['src/**'], on: {push: {branches: [main, old]}}%s}"
 
@@ -115,6 +117,21 @@ def test_what_speaks_for_a_forced_push_goes_on(scene: Carried) -> None:
     assert "goes on at" in told(scene, aside, "pending")
     end(scene, first, "succeeded")
     assert told(scene, aside, "success").startswith("not needed")
+
+
+def test_a_failure_that_speaks_for_a_head_is_not_pruned(scene: Carried) -> None:
+    older, broken = push(scene, {"src/a.py": "0"}), ""
+    end(scene, older)
+    for number in range(2):  # the head itself first, then one that carries it
+        sha = push(scene, {"README.md": str(number)} if broken else {"src/a.py": "1"})
+        broken = broken or sha
+        if sha == broken:
+            end(scene, broken)
+        told(scene, sha, "failure")
+        scene.api.clock.ahead += 40 * 86_400
+        prune(scene.api.wiring, PruneRequest(days=30, dry_run=False))
+        assert scene.runs(older) == [] and len(scene.runs(broken)) == 1
+    assert broken[:7] in told(scene, push(scene, {"README.md": "2"}), "failure")
 
 
 def test_a_commit_that_was_skipped_ends_it(scene: Carried) -> None:

@@ -38,8 +38,9 @@ MAX_DAYS = 36500
 
 
 def prune(wiring: Wiring, request: PruneRequest) -> PruneView:
-    """Tagged runs, runs that others were given artifacts from, and unfinished ones are kept whatever their age; what a
-    forge told us at least for as long as it may tell the same again.
+    """Tagged runs, runs that others were given artifacts from, those that speak for the present head of a forge's
+    branch, and unfinished ones are kept whatever their age; what a forge told us at least for as long as it may tell
+    the same again.
 
     Raises Invalid for an age that cannot be.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
+from sqlalchemy import ColumnElement, tuple_
 from sqlmodel import Session, case, col, delete, select
 
 from dstack.server.models import (
@@ -12,8 +13,12 @@ from dstack.server.models import (
     Attempt,
     Delivery,
     Group,
+    Head,
     JobRow,
     Metric,
+    NotNeeded,
+    PullRequest,
+    Repo,
     Run,
     RunInput,
     RunNeed,
@@ -22,7 +27,7 @@ from dstack.server.models import (
     Upload,
 )
 from dstack.server.models.delivery import DeliveryState
-from dstack.server.models.repo import GITHUB
+from dstack.server.models.repo import GITHUB, LOCAL_FORGE
 from dstack.server.store.reports import forget_reports
 from dstack.wire.states import FINAL_STATES
 
@@ -38,11 +43,13 @@ class OldRuns:
 
 
 def prunable_runs(session: Session, before: float, *, below: int | None, gone: Set[int], limit: int) -> OldRuns:
-    """Ended before `before`, without a tag, and not the source of an artifact of a run that stays; `gone` do not."""
+    """Ended before `before`, without a tag, and not the source of an artifact of a run that stays; `gone` do not. What
+    speaks for a present head stays too: without it the next one would be told as not needed, whatever became of it."""
     wanted = select(Run).where(
         col(Run.state).in_(FINAL_STATES),
         col(Run.finished_at) < before,
         col(Run.id).not_in(select(Tag.run_id)),
+        ~_speaks_for_a_head(),
     )
     if below is not None:
         wanted = wanted.where(col(Run.id) < below)
@@ -58,6 +65,19 @@ def prunable_runs(session: Session, before: float, *, below: int | None, gone: S
         going -= sources
     below = found[-1].id if len(found) == limit else None
     return OldRuns([run for run in old if run.id in going], len(old) - len(going), below)
+
+
+def _speaks_for_a_head() -> ColumnElement[bool]:
+    """Clean runs of pushes at the heads of a forge's branches, and at earlier commits that speak for a head."""
+    heads = select(Head.repo_id, Head.sha).join(Repo, col(Repo.id) == Head.repo_id).where(Repo.forge != LOCAL_FORGE)
+    pulls = select(PullRequest.repo_id, PullRequest.head_sha).where(col(PullRequest.is_open).is_(True))
+    noted = tuple_(col(NotNeeded.repo_id), col(NotNeeded.sha))
+    carried = select(NotNeeded.repo_id, NotNeeded.workflow, NotNeeded.carried_sha).where(
+        NotNeeded.carried_sha != "", noted.in_(heads) | noted.in_(pulls)
+    )
+    is_carried = tuple_(col(Run.repo_id), col(Run.workflow), col(Run.sha)).in_(carried)
+    is_at_head = col(Run.pull_request).is_(None) & tuple_(col(Run.repo_id), col(Run.sha)).in_(heads)
+    return col(Run.is_clean).is_(True) & col(Run.trusted).is_(True) & (is_carried | is_at_head)
 
 
 def artifacts_to_prune(session: Session, run_ids: Sequence[int]) -> Sequence[Artifact]:
