@@ -287,13 +287,16 @@ def test_any_number_of_annotations(scene: Scene) -> None:
 
 
 def test_a_check_is_found_by_our_id(scene: Scene) -> None:
+    """Whatever it is named: that may have changed since."""
     found = scene.forge.find_check
-    assert found(scene.place, scene.sha, "dstack / train", "run:brave-otter-17") is None
+    assert found(scene.place, scene.sha, "run:brave-otter-17") is None
     first = scene.forge.create_check(scene.place, check(scene))
     second = scene.forge.create_check(scene.place, check(scene, external_id="run:shy-cat-2"))
-    assert found(scene.place, scene.sha, "dstack / train", "run:brave-otter-17") == first
-    assert found(scene.place, scene.sha, "dstack / train", "run:shy-cat-2") == second
-    assert found(scene.place, scene.sha, "dstack / other", "run:shy-cat-2") is None
+    assert found(scene.place, scene.sha, "run:brave-otter-17") == first
+    assert found(scene.place, scene.sha, "run:shy-cat-2") == second
+    scene.forge.update_check(scene.place, first, check(scene, name="dstack / train (push)"), ())
+    assert found(scene.place, scene.sha, "run:brave-otter-17") == first
+    assert found(scene.place, scene.sha, "run:other-1") is None
 
 
 def test_a_comment_is_ours_and_found_by_its_marker(scene: Scene) -> None:

@@ -99,7 +99,8 @@ class Forge(Protocol):
     ) -> None:
         """Annotations already there stay; only new ones are to be given."""
 
-    def find_check(self, place: Place, sha: str, name: str, external_id: str) -> str | None: ...
+    def find_check(self, place: Place, sha: str, external_id: str) -> str | None:
+        """Ours, whatever its name is: that may have been another when it was made."""
 
     def count_annotations(self, place: Place, check_id: str) -> int:
         """How many stand on it: asked where it is not known whether the last ones arrived."""

@@ -131,7 +131,7 @@ def _write(wiring: Wiring, place: Place, repo_id: int, target: str, check: Check
     check_id = known.external_id if known is not None else ""
     is_unsure = known is not None and known.digest == _UNSURE
     if not check_id and not is_new:
-        check_id = wiring.forge.find_check(place, check.sha, check.name, check.external_id) or ""
+        check_id = wiring.forge.find_check(place, check.sha, check.external_id) or ""
         is_unsure = True
     if not check_id:
         check_id = wiring.forge.create_check(place, check)

@@ -40,9 +40,10 @@ def update_check(
     _annotate(calls, place, check_id, check, new_annotations[AT_ONCE:])
 
 
-def find_check(calls: Calls, place: Place, sha: str, name: str, external_id: str) -> str | None:
+def find_check(calls: Calls, place: Place, sha: str, external_id: str) -> str | None:
     path = repo(place, "commits", sha, "check-runs")
-    for one in calls.listed(place.installation, path, {"check_name": name, "filter": "all"}, key="check_runs"):
+    asked = {"app_id": calls.app_id, "filter": "all"}
+    for one in calls.listed(place.installation, path, asked, key="check_runs"):
         if text(one, "external_id") == external_id and (get(one, "app") is None or is_ours(one, calls.app_id, "")):
             return str(need_number(one, "id"))
     return None

@@ -124,8 +124,8 @@ class GitHub:
     def count_annotations(self, place: Place, check_id: str) -> int:
         return checks.count_annotations(self._connection.app_calls(), place, check_id)
 
-    def find_check(self, place: Place, sha: str, name: str, external_id: str) -> str | None:
-        return checks.find_check(self._connection.app_calls(), place, sha, name, external_id)
+    def find_check(self, place: Place, sha: str, external_id: str) -> str | None:
+        return checks.find_check(self._connection.app_calls(), place, sha, external_id)
 
     def create_comment(self, place: Place, number: int, body: str) -> str:
         return comments.create_comment(self._connection.app_calls(), place, number, body)
