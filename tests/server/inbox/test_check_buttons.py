@@ -114,15 +114,34 @@ def test_what_cannot_run_again_is_told_again(tmp_path: Path) -> None:
             scene.fake.press_rerun_suite(checks[0].suite, login)
             row = pressed(scene, "check_suite.rerequested")
             assert row.state is DeliveryState.IGNORED and why in row.reason
-            wait_for(lambda: not checks[0].suite.reset)
-        wait_for(lambda: [check.updates for check in checks] == [times + 2 for times in written])
+            wait_for(lambda: told(scene, sha) and not checks[0].suite.reset)
+        assert [check.updates for check in checks] == [times + 2 for times in written]
         scene.fake.press_rerun(checks[1].id)
         pressed(scene, "check_run.rerequested")
-        wait_for(lambda: not checks[0].suite.reset)
-        wait_for(lambda: not scene.api.wiring.db.read(lambda s: due_targets(s, [CHECK], float("inf"))))
+        wait_for(lambda: told(scene, sha) and not checks[0].suite.reset)
         assert [check.updates for check in checks] == [written[0] + 2, written[1] + 3], (
             "only the check that was asked for"
         )
+
+
+def test_checks_of_a_head_that_was_left_keep_their_names(scene: Joined) -> None:
+    scene.fake.push(REPO, "topic", {"a": "1"})
+    number = scene.fake.open_pull(REPO, "topic")
+    sha = scene.fake.head(REPO, "topic")
+    scene.settle()
+    scene.api.runner().take(scene.runs(sha)[0].name).end("succeeded")
+    wait_for(lambda: {c.name for c in told(scene, sha)} == {"dstack / train", "dstack / train (push)"})
+    before = [(check.name, check.updates) for check in scene.fake.checks(REPO, sha)]
+    head = scene.fake.push_pull(REPO, number, {"a": "2"})
+    scene.settle()
+    wait_for(lambda: len(told(scene, head)) == 2)
+    assert [(check.name, check.updates) for check in scene.fake.checks(REPO, sha)] == before
+
+
+def told(scene: Joined, sha: str) -> list[CheckRun]:
+    """The checks once nothing more is to be told of any."""
+    waits = scene.api.wiring.db.read(lambda s: due_targets(s, [CHECK], scene.api.clock.now()))
+    return [] if waits else scene.fake.checks(REPO, sha)
 
 
 def test_tag_latest(scene: Joined) -> None:

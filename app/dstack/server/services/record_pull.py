@@ -10,7 +10,7 @@ from dstack.server.gateways.forge import Forge
 from dstack.server.gateways.forge_facts import Place, PullFacts
 from dstack.server.models import PullRequest
 from dstack.server.store.github import pull_by_number
-from dstack.server.store.outbox import COMMENT, mark_commit_outdated, mark_outdated
+from dstack.server.store.outbox import COMMENT, STATUS, mark_commit_outdated, mark_outdated
 
 _GONE = (404, 410)
 _HANDLED = ("head_sha", "base_branch", "is_open", "is_draft")
@@ -54,8 +54,9 @@ def record_pull(
     session.flush()
     if shown != (pull.head_sha, pull.base_branch, pull.is_open):
         mark_outdated(session, COMMENT, f"{repo_id}:{pull.number}", now)
-        for sha in {shown[0], pull.head_sha} - {""}:  # others speak there now
-            mark_commit_outdated(session, repo_id, sha, now)
+        mark_commit_outdated(session, repo_id, pull.head_sha, now)  # others speak there now
+        if shown[0] not in ("", pull.head_sha):  # and there, where nobody looks at how the checks are named any more
+            mark_outdated(session, STATUS, f"{repo_id}:{shown[0]}", now)
     return pull
 
 
