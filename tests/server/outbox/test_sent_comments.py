@@ -269,7 +269,7 @@ def test_few_writes_for_an_hour_of_three_workflows(scene: Scene, pull: Pull) -> 
 
 def test_files_that_cannot_be_read_are_said(scene: Scene, pull: Pull) -> None:
     problem = ".dstack/workflows.yaml:3:5: train: unknown key <b>gpus</b>\n@octocat"
-    scene.wiring.db.write(lambda s: note_problem(s, 1, pull.head, problem, scene.clock.now()))
+    scene.wiring.db.write(lambda s: note_problem(s, 1, pull.head, problem, scene.clock.now(), Trigger.PUSH))
     scene.idle()
     assert "- config error: .dstack/workflows.yaml:3:5: train: unknown key" in pull.comments[0]
     assert "<b>" not in pull.comments[0] and "@octocat" not in pull.comments[0]

@@ -43,7 +43,7 @@ def handle_merge_group(wiring: Wiring, delivery: Delivery, repo: Repo, group: Me
     def settle(session: Session, runs: list[Run]) -> None:
         now, repo_id = wiring.clock.now(), repo.id or 0
         if problem:
-            note_problem(session, repo_id, group.head_sha, problem, now)
+            note_problem(session, repo_id, group.head_sha, problem, now, Trigger.PUSH)
         if outcome.project is not None:
             not_needed = after_merge_group(outcome.project, outcome.chosen)
             note_not_needed(session, repo_id, group.head_sha, not_needed, now)

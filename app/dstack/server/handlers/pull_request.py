@@ -115,7 +115,7 @@ def start_pull(wiring: Wiring, delivery: Delivery, repo: Repo, facts: PullFacts,
         if runs:  # from now on they speak at the commit
             mark_commit_outdated(session, repo_id, facts.head_sha, now)
         if judged.problem:
-            note_problem(session, repo_id, facts.head_sha, judged.problem, now)
+            note_problem(session, repo_id, facts.head_sha, judged.problem, now, Trigger.PULL_REQUEST)
         note_not_needed(session, repo_id, facts.head_sha, judged.not_needed, now)
         forget_not_needed(session, runs)
         note_handled(session, repo_id, facts)

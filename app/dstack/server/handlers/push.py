@@ -110,7 +110,7 @@ def _keep_to_head(session: Session, repo: Repo, one: Judged, stands: Standing, n
 
 def _answer(session: Session, repo: Repo, one: Judged, now: float) -> None:
     if one.problem:
-        note_problem(session, repo.id or 0, one.update.new, one.problem, now)
+        note_problem(session, repo.id or 0, one.update.new, one.problem, now, Trigger.PUSH)
     note_not_needed(session, repo.id or 0, one.update.new, one.not_needed, now, one.carried)
 
 

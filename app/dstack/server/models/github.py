@@ -122,7 +122,8 @@ class NotNeeded(SQLModel, table=True):
     """A workflow that an event did not start, so that a required status does not hang: it is answered with `why`.
     `carried_sha`: an earlier commit that the workflow reads the same of; as long as its run there did not succeed, that
     is what is answered. `is_problem`: the files at the commit have problems, which are what is answered; with an empty
-    `why` they could be read since."""
+    `why` they could be read since. `events`: those that met the problems and have started nothing since; what one of
+    them mends is nothing to another, which may start other workflows."""
 
     __tablename__ = "not_needed"
     __table_args__ = (Index("not_needed_carrying", "repo_id", "carried_sha"),)
@@ -133,6 +134,7 @@ class NotNeeded(SQLModel, table=True):
     why: str
     carried_sha: str = ""
     is_problem: bool = False
+    events: list[str] = Field(default_factory=list, sa_column=json_column())
     created_at: float
 
 

@@ -11,6 +11,7 @@ from dstack.server.report.voices import voice_of
 from dstack.server.store.outbox import CHECK, COMMENT, STATUS, mark_outdated
 from dstack.server.store.pulls import pulls_at
 from dstack.server.store.runs import clean_runs_at
+from dstack.wire.states import Trigger
 
 CONFIG = "config"  # stands in for a workflow where the files themselves have problems
 _LONGEST = 2000
@@ -47,10 +48,13 @@ def _done_at(session: Session, repo_id: int, sha: str) -> set[str]:
     return {run.workflow for run in runs if (voice := voice_of(run)).aim is None or voice.aim in aims}
 
 
-def note_problem(session: Session, repo_id: int, sha: str, problem: str, now: float) -> None:
-    """The files at this commit cannot be read: that is what its status says."""
+def note_problem(session: Session, repo_id: int, sha: str, problem: str, now: float, met_by: Trigger) -> None:
+    """The files at this commit cannot be read: that is what its status says until an event of this kind starts what it
+    should there."""
     why = f"config error: {problem}"[:_LONGEST]
-    row = NotNeeded(repo_id=repo_id, sha=sha, workflow=CONFIG, why=why, is_problem=True, created_at=now)
+    known = session.get(NotNeeded, (repo_id, sha, CONFIG))
+    events = sorted({met_by.value, *(known.events if known is not None else ())})
+    row = NotNeeded(repo_id=repo_id, sha=sha, workflow=CONFIG, why=why, is_problem=True, events=events, created_at=now)
     _put(session, row)
     _tell_of_problem(session, repo_id, sha, now)
 
@@ -76,9 +80,12 @@ def forget_not_needed(session: Session, runs: Iterable[Run]) -> None:
 def _note_mended(session: Session, run: Run) -> None:
     """What the forge was told of problems stays there until something else is."""
     row = session.get(NotNeeded, (run.repo_id, run.sha, CONFIG))
-    if row is not None and row.is_problem and row.why:
+    if row is None or not row.is_problem or run.trigger.value not in row.events:
+        return
+    row.events = [event for event in row.events if event != run.trigger.value]
+    session.add(row)
+    if not row.events:
         row.why = ""
-        session.add(row)
         _tell_of_problem(session, run.repo_id, run.sha, run.created_at)
 
 

@@ -120,6 +120,7 @@ def upgrade() -> None:
         sa.Column("why", sa.String(), nullable=False),
         sa.Column("carried_sha", sa.String(), nullable=False),
         sa.Column("is_problem", sa.Boolean(), nullable=False),
+        sa.Column("events", sa.JSON(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.ForeignKeyConstraint(
             ["repo_id"],
