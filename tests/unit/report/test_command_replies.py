@@ -9,13 +9,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from dstack.errors import ConfigProblems, Usage
+from dstack.errors import ConfigProblems, GitFailed, Usage
 from dstack.language import read_project
 from dstack.server.decide.command_lines import find_lines
 from dstack.server.decide.commands import USAGE
 from dstack.server.models import Run
 from dstack.server.report.replies import (
     Answer,
+    given_up,
     help_text,
     not_allowed,
     reaction_of,
@@ -28,6 +29,8 @@ from dstack.wire.states import JobState, Reason, Trigger
 
 DONE = Answer("/train", True, runs=("brave-otter-17",), is_told=False)
 WRONG = refused("/dstack rnu", Usage("there is no command 'rnu'", "Did you mean run?"))
+
+BROKEN = GitFailed("git fetch failed: cannot open /srv/data/repos/1.git", "mend /srv/data")
 
 
 def url(name: str) -> str:
@@ -80,6 +83,12 @@ def test_a_reply_that_is_there_follows_its_runs_in_few_words(state: JobState) ->
 
 def test_who_may_not_is_never_spoken_of() -> None:
     assert "/prod" not in render_reply(7, [WRONG, not_allowed("/prod")], {}, url, is_there=True)
+
+
+@pytest.mark.parametrize("answer", [refused("/train", BROKEN), given_up(BROKEN), given_up(OSError("/srv/data"))])
+def test_a_fault_of_the_server_names_none_of_its_folders(answer: Answer) -> None:
+    text = render_reply(7, [answer], {}, url)
+    assert "/srv" not in text and "its log says why" in text.lower()
 
 
 def test_problems_of_files_keep_their_lines() -> None:

@@ -6,11 +6,12 @@ reaction and the reply. Handled again, it goes on with the first command that ha
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 from sqlmodel import Session
 
-from dstack.errors import DstackError, ForgeBusy, ForgeDown, ForgeRefused, Unavailable
+from dstack.errors import DstackError, ForgeBusy, ForgeDown, ForgeRefused, GitFailed, Unavailable
 from dstack.server.decide.as_said import Heard, is_base_as_said, is_head_as_said
 from dstack.server.decide.command_lines import MAIN_WORD, Line, find_lines, of_known_words
 from dstack.server.decide.commands import MAX_COMMANDS, READERS_VERBS, read_line, verb_of
@@ -39,6 +40,8 @@ from dstack.server.services.settle_delivery import MAX_TRIES, settle_delivery
 from dstack.server.store.commands import command_of_comment, count_commands
 from dstack.server.store.github import pull_by_number
 from dstack.server.wiring import Wiring, place_of
+
+log = logging.getLogger(__name__)
 
 MOST_AN_HOUR = 30  # comments of one who may not write that are answered
 _NOT_OURS = (Unavailable, ForgeBusy, ForgeDown)  # the delivery waits and is handled again
@@ -210,6 +213,8 @@ def _do(scene: Scene, command: Command, line: Line, index: int, is_allowed: bool
     except _NOT_OURS:
         raise
     except DstackError as error:
+        if isinstance(error, GitFailed):
+            log.warning("comment %d: %s", scene.comment_id, error.message, extra={"action": "command"})
         answer = refused(line.text, error)
         scene.wiring.db.write(lambda s: record(s, answer))
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from dstack.errors import DstackError
+from dstack.errors import DstackError, GitFailed
 from dstack.language import Project, Resolved, Workflow
 from dstack.language.flags import option_of
 from dstack.language.problems import listing
@@ -22,6 +22,9 @@ DONE, REFUSED, NOT_ALLOWED, UNDER_WAY = "rocket", "confused", "-1", "eyes"
 _ROWS: Final = 100  # of a table
 # The reply is edited when a state changes: what goes on is one word here, so that it is edited rarely.
 _STATES: Final = dict.fromkeys((JobState.PREPARING, JobState.RUNNING, JobState.SAVING), "🔄 under way")
+# Git's own words may name folders of the server, and comments are read by everybody.
+_OURS: Final = "this server could not read the repository"
+_LOG: Final = "its log says why"
 _MARK: Final = "<!-- dstack:reply:{} -->"
 
 
@@ -48,6 +51,8 @@ class Answer:
 
 def refused(line: str, error: DstackError) -> Answer:
     """Nothing was done, and why."""
+    if isinstance(error, GitFailed):
+        return Answer(line, False, _sentences(_OURS, _LOG))
     if "\n" in error.message:
         return Answer(line, False, f"{fenced(error.message)}\n\n{plain(error.hint)}".strip())
     return Answer(line, False, _sentences(error.message, error.hint))
@@ -55,8 +60,12 @@ def refused(line: str, error: DstackError) -> Answer:
 
 def given_up(error: Exception) -> Answer:
     """What stands in the way of all commands of a comment was met at every try."""
-    what = error.message if isinstance(error, DstackError) else f"internal error: {type(error).__name__}"
-    hint = error.hint if isinstance(error, DstackError) else ""
+    if isinstance(error, GitFailed):
+        what, hint = _OURS, _LOG
+    elif isinstance(error, DstackError):
+        what, hint = error.message, error.hint
+    else:
+        what, hint = f"internal error: {type(error).__name__}", _LOG
     return Answer("", False, f"Could not be done: {_sentences(what, hint, 'Comment again once that is mended.')}")
 
 
