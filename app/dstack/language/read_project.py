@@ -18,6 +18,8 @@ from dstack.language.warnings import warnings_of
 from dstack.language.workflow import Workflow
 
 MAX_WORKFLOWS = 1000
+# Names that mean something else already.
+_TAKEN = {GLOBAL: "variables use the word", "config": "the status dstack/config tells problems of these files"}
 
 
 def read_project(files: Mapping[str, bytes]) -> Project:
@@ -108,8 +110,8 @@ def _read_workflows(
         if name in seen:
             said = f'workflow "{name}" stands twice: in lines {seen[name].line} and {entry.at.line}'
             reading.problem(entry.at, said, "each name once")
-        elif name == GLOBAL:
-            reading.problem(entry.at, f'a workflow cannot be called "{GLOBAL}": variables use the word', "another name")
+        elif name in _TAKEN:
+            reading.problem(entry.at, f'a workflow cannot be called "{name}": {_TAKEN[name]}', "another name")
         elif workflow:
             result[name] = workflow
         if name:
