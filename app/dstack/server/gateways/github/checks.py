@@ -11,6 +11,7 @@ from dstack.errors import ForgeFailed
 from dstack.server.gateways.forge_facts import Place
 from dstack.server.gateways.forge_writes import Annotation, CheckWrite
 from dstack.server.gateways.github.addresses import repo
+from dstack.server.gateways.github.answers import Params
 from dstack.server.gateways.github.calls import Calls
 from dstack.server.gateways.github.reading import get, is_ours, need_number, text
 
@@ -42,7 +43,7 @@ def update_check(
 
 def find_check(calls: Calls, place: Place, sha: str, external_id: str) -> str | None:
     path = repo(place, "commits", sha, "check-runs")
-    asked = {"app_id": calls.app_id, "filter": "all"}
+    asked: Params = {"app_id": calls.app_id, "filter": "all"}
     for one in calls.listed(place.installation, path, asked, key="check_runs"):
         if text(one, "external_id") == external_id and (get(one, "app") is None or is_ours(one, calls.app_id, "")):
             return str(need_number(one, "id"))
