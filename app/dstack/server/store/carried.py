@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, exists, select
 
-from dstack.server.models import NotNeeded, Run
+from dstack.server.models import ForgeReport, Head, NotNeeded, PullRequest, Run
 from dstack.wire.states import Reason
 
 
@@ -50,10 +50,22 @@ def spoken_at(
 
 
 def carriers_of(session: Session, run: Run) -> Sequence[str]:
-    """The commits that the run's commit speaks for, of its workflow."""
+    """Of the commits that the run's commit speaks for, of its workflow, the present heads, and those shown as going on
+    still; what else stands at commits before the heads is nobody's to merge any more."""
+    heads = select(Head.sha).where(Head.repo_id == run.repo_id)
+    pulls = select(PullRequest.head_sha).where(PullRequest.repo_id == run.repo_id, col(PullRequest.is_open).is_(True))
+    pending = exists().where(
+        col(ForgeReport.repo_id) == NotNeeded.repo_id,
+        col(ForgeReport.kind) == "status",
+        col(ForgeReport.target) == col(NotNeeded.sha) + ":dstack/" + col(NotNeeded.workflow),
+        col(ForgeReport.digest).startswith("pending:"),
+    )
     return session.exec(
         select(NotNeeded.sha).where(
-            NotNeeded.repo_id == run.repo_id, NotNeeded.carried_sha == run.sha, NotNeeded.workflow == run.workflow
+            NotNeeded.repo_id == run.repo_id,
+            NotNeeded.carried_sha == run.sha,
+            NotNeeded.workflow == run.workflow,
+            col(NotNeeded.sha).in_(heads) | col(NotNeeded.sha).in_(pulls) | pending,
         )
     ).all()
 
