@@ -12,10 +12,11 @@ from server_clock import FakeClock
 from sqlmodel import Session
 
 from dstack.errors import ForgeRefused
-from dstack.server.models import OutboxMark, PullRequest, Repo
+from dstack.server.models import NotNeeded, OutboxMark, PullRequest, Repo
 from dstack.server.outbox_sending import Sender
 from dstack.server.services import send_checks, send_comments, send_statuses
-from dstack.server.store.outbox import CHECK, COMMENT, ISSUE, REACTION, REPLY, STATUS
+from dstack.server.store.heads import note_head
+from dstack.server.store.outbox import CHECK, COMMENT, ISSUE, REACTION, REPLY, STATUS, mark_outdated
 from dstack.server.store.reports import note_refused, parked, unpark
 from dstack.server.store.repos import repo_by_name
 from dstack.server.timers.sync_installations import sync_installations
@@ -81,6 +82,33 @@ def test_a_green_that_is_none_any_more_goes_before_all_other_statuses(scene: Sce
     scene.run("train")  # once more where it was green
     scene.idle()
     assert [target for _, target, _ in recorder.seen] == [f"1:{sha}" for sha in (scene.sha, ended, running)]
+
+
+def test_so_does_a_green_that_another_commit_speaks_for(scene: Scene) -> None:
+    done = scene.run("train")
+    scene.begin(done)
+    scene.end(done)
+    carrying, ended = (scene.github.commit(REPO, "main", {"a": text}, text) for text in "12")
+
+    def carry(session: Session) -> None:
+        row = NotNeeded(repo_id=1, sha=carrying, workflow="train", why="no path matched", created_at=1)
+        row.carried_sha = scene.sha
+        session.add(row)
+        note_head(session, 1, "refs/heads/main", carrying)
+        mark_outdated(session, STATUS, f"1:{carrying}", scene.clock.now())
+
+    scene.wiring.db.write(carry)
+    scene.idle()
+    assert scene.statuses(carrying)["dstack/train"][0] == "success"
+    recorder = Recorder(scene)
+    scene.use(recorder.senders(STATUS))
+    other = scene.run("train", ended)
+    scene.begin(other)
+    scene.end(other)
+    scene.run("train")
+    scene.idle()
+    targets = [target for _, target, _ in recorder.seen]
+    assert sorted(targets[:2]) == sorted([f"1:{scene.sha}", f"1:{carrying}"]) and targets[2:] == [f"1:{ended}"]
 
 
 def test_writes_are_a_second_apart_and_a_reaction_need_not_queue(scene: Scene) -> None:
