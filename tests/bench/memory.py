@@ -8,7 +8,6 @@ written to without the usual distance between two writes, or telling it of 1 000
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
 import subprocess
 import sys
@@ -127,6 +126,4 @@ def _run_all(github: FakeGitHub, scene: Scene, pushed: int) -> None:
 
 def _rested(scene: Scene) -> float:
     time.sleep(REST_S)
-    if os.environ.get("DSTACK_BENCH_MAPS"):
-        print((Path("/proc") / str(scene.process.pid) / "smaps_rollup").read_text(), file=sys.stderr)
     return scene.rss_mb()
